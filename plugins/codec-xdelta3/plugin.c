@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <deltaglider/plugin.h>
+
+static const struct dg_codec_ops ops = {.struct_size = sizeof ops};
+
+static const struct dg_plugin plugin = {
+  .struct_size = sizeof plugin,
+  .abi_major = DG_ABI_MAJOR,
+  .abi_minor = DG_ABI_MINOR,
+  .kind = DG_KIND_CODEC,
+  .threads = DG_THREADS_PARALLEL,
+  .name = "codec-xdelta3",
+  .version = PACKAGE_VERSION,
+  .summary = "",
+  .ops = &ops,
+};
+
+DG_PLUGIN_ENTRY(codec_xdelta3, plugin)
