@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an object is: buckets, deltaspaces, variants, multipart uploads.
+ *
+ * The engine turns S3 semantics into items on backends: which variant an
+ * object takes, which reference it is a delta against, who may write when,
+ * what is cached. It knows no HTTP and no XML.
+ *
+ * Every function that takes a dg_call blocks: call it on a [worker]. Those
+ * marked [any] do not block and may run on a loop thread.
+ *
+ * Keys and buckets are borrowed for the call; a put or a reader copies what it
+ * keeps. Errors: the DG_E_* code is what the client sees, detail is for the
+ * log. */
+#ifndef DG_CORE_ENGINE_ENGINE_H
+#define DG_CORE_ENGINE_ENGINE_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include <deltaglider/plugin.h>
+
+#include "common/meta.h"
+
+struct dg_engine;
+struct dg_engine_params;
+
+/* ---- Objects: reading ----------------------------------------------------- */
+
+/* How an object came to rest, for debug headers and metrics. */
+struct dg_object_info {
+  struct dg_meta *meta;        /* shared: unref through dg_object_info_clear() */
+  char etag[80];               /* with its quotes; "" if unknown */
+  uint64_t size_bytes;         /* plaintext */
+  uint64_t stored_bytes;       /* at rest, of the served variant */
+  int64_t last_modified_s;
+  uint32_t part_count;         /* 0: not a multipart object */
+  bool cache_hit;              /* reference (delta) or body (passthrough) came from memory */
+};
+void dg_object_info_clear(struct dg_object_info *info);
+
+/* Decides a conditional read on the metadata: returns 0 to go on, or -1 with
+ * DG_E_NOT_MODIFIED, DG_E_PRECONDITION_FAILED. */
+typedef int (*dg_read_check_fn)(void *receiver, const struct dg_object_info *info,
+                                struct dg_error *err);
+
+int dg_engine_head(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                   struct dg_slice key, struct dg_object_info *ret_info, struct dg_error *err);
+
+/* Which bytes: all, a range resolved against the size by `resolve`, or a part. */
+struct dg_get_request {
+  struct dg_slice bucket, key;
+  /* Called once the size is known, before anything is opened: checks the
+   * conditions and narrows *range (given as the whole object). */
+  int (*resolve)(void *receiver, const struct dg_object_info *info, struct dg_range *range,
+                 struct dg_error *err);
+  void *receiver;
+};
+
+/* Metadata, the range chosen, and a reader over exactly that range.
+ * *ret_reader is transferred; it may fail mid-way with DG_E_CORRUPT, and then
+ * the response must be cut, never completed. */
+int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
+                  const struct dg_get_request *request, struct dg_object_info *ret_info,
+                  struct dg_range *ret_range, struct dg_reader **ret_reader, struct dg_error *err);
+
+/* [any] The same from the validated memory cache alone: 1 when *ret_info and
+ * *ret_body (the whole object, shared) are set, 0 when a worker must look. */
+int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,
+                         struct dg_object_info *ret_info, GBytes **ret_body);
+
+/* ---- Objects: writing ----------------------------------------------------- */
+
+#define DG_SUM_NONE 0u
+#define DG_SUM_CRC32 1u
+#define DG_SUM_CRC32C 2u
+#define DG_SUM_CRC64NVME 3u
+#define DG_SUM_SHA1 4u
+#define DG_SUM_SHA256 5u
+
+/* Decides a conditional write against what is there now (NULL: nothing), under
+ * the deltaspace lock: 0, or -1 with DG_E_PRECONDITION_FAILED or _CONFLICT. */
+typedef int (*dg_write_check_fn)(void *receiver, const struct dg_object_info *current,
+                                 struct dg_error *err);
+
+struct dg_put_request {
+  struct dg_slice bucket, key;
+  uint64_t size_bytes;            /* exact, or DG_TO_END when unknown (form uploads) */
+  const struct dg_meta *meta;     /* content_type, user pairs, extensions (cache-control ...);
+                                     copied */
+  uint32_t checksum_kind;         /* DG_SUM_*: computed, kept in metadata, returned */
+  dg_write_check_fn check;        /* may be NULL */
+  void *receiver;                 /* stays valid until commit or abort */
+};
+
+/* What the client promised; each is compared at commit, before anything
+ * becomes visible. Empty or zero: not promised. */
+struct dg_put_expect {
+  bool has_md5, has_sha256;
+  uint8_t md5[16];                /* Content-MD5: DG_E_BAD_DIGEST */
+  uint8_t sha256[32];             /* x-amz-content-sha256: DG_E_PAYLOAD_MISMATCH */
+  struct dg_slice checksum_base64; /* of checksum_kind: DG_E_CHECKSUM_MISMATCH */
+};
+
+struct dg_put_result {
+  char etag[80];                  /* with quotes */
+  char checksum_base64[96];       /* of checksum_kind, or "" */
+  uint32_t checksum_kind;
+  uint32_t variant;               /* DG_VARIANT_* it came to rest as */
+  uint64_t size_bytes, stored_bytes;
+};
+
+struct dg_put;
+
+/* Opens a put: checks the bucket, chooses the path (delta candidate or
+ * passthrough). Holds no lock while the client uploads. */
+int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
+                       const struct dg_put_request *request, struct dg_put **ret_put,
+                       struct dg_error *err);
+int dg_put_write(struct dg_put *put, const void *data, size_t len, struct dg_error *err);
+/* Durable and visible when it returns 0. Frees the put either way. */
+int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
+                  struct dg_put_result *ret_result, struct dg_error *err);
+void dg_put_abort(struct dg_put *put); /* NULL is fine */
+
+/* Removes an object. A missing key is success, a missing bucket is not.
+ * check as for a put (If-Match on DELETE); may be NULL. */
+int dg_engine_delete(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice key, dg_write_check_fn check, void *receiver,
+                     struct dg_error *err);
+
+struct dg_copy_request {
+  struct dg_slice source_bucket, source_key;
+  struct dg_slice bucket, key;
+  bool replace_metadata;          /* x-amz-metadata-directive: REPLACE */
+  const struct dg_meta *meta;     /* used when replace_metadata */
+  uint32_t checksum_kind;         /* DG_SUM_NONE: keep the source's */
+  dg_read_check_fn source_check;  /* x-amz-copy-source-if-*; may be NULL */
+  dg_write_check_fn check;        /* may be NULL */
+  void *receiver;
+};
+int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
+                   const struct dg_copy_request *request, struct dg_put_result *ret_result,
+                   int64_t *ret_last_modified_s, struct dg_error *err);
+
+/* ---- Buckets and listings -------------------------------------------------- */
+
+int dg_engine_bucket_create(struct dg_engine *engine, const struct dg_call *call,
+                            struct dg_slice bucket, struct dg_error *err);
+int dg_engine_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
+                            struct dg_slice bucket, struct dg_error *err);
+int dg_engine_bucket_head(struct dg_engine *engine, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_error *err);
+/* Every bucket of every backend, merged, in byte order. */
+int dg_engine_bucket_list(struct dg_engine *engine, const struct dg_call *call,
+                          dg_bucket_row_fn row, void *receiver, struct dg_error *err);
+
+struct dg_listing_row {
+  bool is_prefix;
+  struct dg_slice key;            /* or common prefix */
+  const struct dg_object_info *info; /* objects only: same size, ETag and date as HEAD */
+};
+struct dg_listing_request {
+  struct dg_slice bucket, prefix, delimiter, start_after;
+  uint32_t max_rows;              /* objects and prefixes together; 0 gives none */
+};
+/* One page in byte order. *ret_truncated: more exists after the last row. */
+int dg_engine_list(struct dg_engine *engine, const struct dg_call *call,
+                   const struct dg_listing_request *request,
+                   int (*row)(void *receiver, const struct dg_listing_row *row), void *receiver,
+                   bool *ret_truncated, struct dg_error *err);
+
+/* ---- Multipart uploads ------------------------------------------------------ */
+
+#define DG_UPLOAD_ID_LEN 32
+
+/* Creates an upload; its state is on disk before this returns.
+ * ret_id: 32 hex characters and a NUL. */
+int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call,
+                            const struct dg_put_request *request, char ret_id[33],
+                            struct dg_error *err);
+
+struct dg_part_put;
+struct dg_part_result {
+  char etag[40];                  /* with quotes */
+  char checksum_base64[96];
+  uint32_t checksum_kind;
+  uint64_t size_bytes;
+  int64_t last_modified_s;
+};
+/* part_no 1..10000; size_bytes exact or DG_TO_END. Streams to disk. Replaces
+ * an earlier part of that number at commit. checksum_kind DG_SUM_NONE: the
+ * upload's own. */
+int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
+                        uint32_t part_no, uint64_t size_bytes, uint32_t checksum_kind,
+                        struct dg_part_put **ret_part, struct dg_error *err);
+int dg_part_write(struct dg_part_put *part, const void *data, size_t len, struct dg_error *err);
+int dg_part_commit(struct dg_part_put *part, const struct dg_put_expect *expect,
+                   struct dg_part_result *ret_result, struct dg_error *err);
+void dg_part_abort(struct dg_part_put *part);
+
+struct dg_complete_part {
+  uint32_t part_no;
+  struct dg_slice etag;            /* with or without quotes */
+  struct dg_slice checksum_base64; /* optional */
+};
+struct dg_complete_request {
+  struct dg_slice bucket, key, upload_id;
+  const struct dg_complete_part *parts;
+  uint32_t part_count;
+  struct dg_slice checksum_base64; /* whole object, optional */
+  dg_write_check_fn check;
+  void *receiver;
+};
+/* An identical Complete joins one in flight, or replays its result for a while. */
+int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *call,
+                              const struct dg_complete_request *request,
+                              struct dg_put_result *ret_result, struct dg_error *err);
+int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
+                           struct dg_error *err);
+
+struct dg_part_row {
+  uint32_t part_no;
+  const struct dg_part_result *part;
+};
+int dg_engine_part_list(struct dg_engine *engine, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
+                        uint32_t after_part_no, uint32_t max_rows,
+                        int (*row)(void *receiver, const struct dg_part_row *row), void *receiver,
+                        bool *ret_truncated, struct dg_error *err);
+
+struct dg_upload_row {
+  bool is_prefix;
+  struct dg_slice key, upload_id;
+  int64_t initiated_s;
+  uint32_t checksum_kind;
+};
+int dg_engine_upload_list(struct dg_engine *engine, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix,
+                          struct dg_slice delimiter, struct dg_slice key_marker,
+                          struct dg_slice upload_id_marker, uint32_t max_rows,
+                          int (*row)(void *receiver, const struct dg_upload_row *row),
+                          void *receiver, bool *ret_truncated, struct dg_error *err);
+
+/* ---- Whole-engine state ------------------------------------------------------ */
+
+struct dg_engine_stats {
+  uint64_t cache_size_bytes, cache_max_bytes, cache_entries;
+  uint64_t uploads_inflight;
+};
+void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret_stats); /* [any] */
+
+/* For /_/stats: objects and bytes of one bucket, or of all (empty slice).
+ * Walks listings; cached 10 s. */
+struct dg_usage {
+  uint64_t total_objects, total_original_bytes, total_stored_bytes;
+};
+int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_usage *ret_usage, struct dg_error *err);
+int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, struct dg_error *err);
+
+#endif
