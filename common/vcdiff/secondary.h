@@ -19,7 +19,7 @@ struct dg_error;
 #define DG_SECONDARY_NONE 0u
 #define DG_SECONDARY_DJW  1u  /* static Huffman, each section alone */
 #define DG_SECONDARY_LZMA 2u  /* one xz stream per section kind through all windows */
-#define DG_SECONDARY_FGK  16u /* adaptive Huffman, each section alone */
+#define DG_SECONDARY_FGK  16u /* adaptive Huffman, one tree per section kind through all windows */
 
 #define DG_SECTION_DATA   0u
 #define DG_SECTION_INST   1u
@@ -28,8 +28,8 @@ struct dg_error;
 
 /* ---- Decoding ------------------------------------------------------------- */
 
-/* The state of one delta: nothing for DJW and FGK, whose sections stand alone,
- * and three xz decoders for LZMA, whose windows must come in order. One
+/* The state of one delta: nothing for DJW, whose sections stand alone; for LZMA
+ * and FGK one decoder per section kind, and windows must come in order. One
  * thread at a time. */
 struct dg_secondary_decoder;
 
