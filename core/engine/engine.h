@@ -19,6 +19,7 @@
 
 #include <deltaglider/plugin.h>
 
+#include "common/checksum.h" /* DG_SUM_* */
 #include "common/meta.h"
 
 struct dg_engine;
@@ -69,13 +70,6 @@ int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struc
                          struct dg_object_info *ret_info, GBytes **ret_body);
 
 /* ---- Objects: writing ----------------------------------------------------- */
-
-#define DG_SUM_NONE 0u
-#define DG_SUM_CRC32 1u
-#define DG_SUM_CRC32C 2u
-#define DG_SUM_CRC64NVME 3u
-#define DG_SUM_SHA1 4u
-#define DG_SUM_SHA256 5u
 
 /* Decides a conditional write against what is there now (NULL: nothing), under
  * the deltaspace lock: 0, or -1 with DG_E_PRECONDITION_FAILED or _CONFLICT. */

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "common/uri.h"
+
+#include "common/banned.h"
+
+static const char upper_digits[] = "0123456789ABCDEF";
+
+/* 1 for the bytes that are never escaped. */
+static const uint8_t unreserved[256] = {
+    ['-'] = 1,         ['.'] = 1,         ['_'] = 1,         ['~'] = 1,
+    ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
+};
+
+/* Value of a hex digit plus one; 0 for anything else. */
+static const uint8_t digit_plus_one[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
+    ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+    ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12,
+    ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
+
+static size_t encode_byte(uint8_t byte, bool keep_slash, char *out)
+{
+  if (unreserved[byte] || (keep_slash && byte == '/')) {
+    out[0] = (char)byte;
+    return 1;
+  }
+  out[0] = '%';
+  out[1] = upper_digits[byte >> 4];
+  out[2] = upper_digits[byte & 15];
+  return 3;
+}
+
+/* Decodes one byte at text[*io_at] and moves past it; -1 on a bad escape. */
+static int decode_byte(struct dg_slice text, bool plus_is_space, size_t *io_at)
+{
+  uint8_t byte = (uint8_t)text.data[*io_at];
+
+  if (byte == '%') {
+    uint8_t high, low;
+
+    if (text.len - *io_at < 3)
+      return -1;
+    high = digit_plus_one[(uint8_t)text.data[*io_at + 1]];
+    low = digit_plus_one[(uint8_t)text.data[*io_at + 2]];
+    if (high == 0 || low == 0)
+      return -1;
+    *io_at += 3;
+    return (high - 1) << 4 | (low - 1);
+  }
+  (*io_at)++;
+  return plus_is_space && byte == '+' ? ' ' : byte;
+}
+
+void dg_uri_encode(GString *out, struct dg_slice text, bool keep_slash)
+{
+  char escaped[3];
+
+  for (size_t i = 0; i < text.len; i++) {
+    size_t len = encode_byte((uint8_t)text.data[i], keep_slash, escaped);
+
+    g_string_append_len(out, escaped, (gssize)len);
+  }
+}
+
+size_t dg_uri_decode(struct dg_slice text, bool plus_is_space, char *out)
+{
+  size_t len = 0;
+
+  for (size_t at = 0; at < text.len;) {
+    int byte = decode_byte(text, plus_is_space, &at);
+
+    if (byte < 0)
+      return SIZE_MAX;
+    out[len++] = (char)byte;
+  }
+  return len;
+}
+
+size_t dg_uri_recode(struct dg_slice text, bool plus_is_space, bool keep_slash, char *out)
+{
+  size_t len = 0;
+
+  for (size_t at = 0; at < text.len;) {
+    int byte = decode_byte(text, plus_is_space, &at);
+
+    if (byte < 0)
+      return SIZE_MAX;
+    len += encode_byte((uint8_t)byte, keep_slash, out + len);
+  }
+  return len;
+}
+
+bool dg_query_next(struct dg_slice *query, struct dg_query_pair *ret_pair)
+{
+  while (query->len) {
+    const char *amp = memchr(query->data, '&', query->len);
+    size_t len = amp ? (size_t)(amp - query->data) : query->len;
+    struct dg_slice pair = {query->data, len};
+
+    query->data += len + (amp ? 1 : 0);
+    query->len -= len + (amp ? 1 : 0);
+    if (len) {
+      const char *equals = memchr(pair.data, '=', pair.len);
+
+      if (equals) {
+        ret_pair->name = (struct dg_slice){pair.data, (size_t)(equals - pair.data)};
+        ret_pair->value = (struct dg_slice){equals + 1, (size_t)(pair.data + len - equals - 1)};
+      } else {
+        ret_pair->name = pair;
+        ret_pair->value = (struct dg_slice){NULL, 0};
+      }
+      return true;
+    }
+  }
+  return false;
+}
