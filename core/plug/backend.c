@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/plug/backend.h"
+
+#include "core/plug/instance.h"
+
+#include "common/banned.h"
+
+#define KEY_MAX_BYTES 1024u
+
+struct dg_backend {
+  struct dg_instance instance;
+  const struct dg_backend_ops *ops;
+};
+
+int dg_backend_new(const struct dg_module *module, const char *instance_name,
+                   const struct dg_config *config, const struct dg_plug_services *services,
+                   struct dg_backend **ret_backend, struct dg_error *err)
+{
+  struct dg_backend *backend = g_new0(struct dg_backend, 1);
+
+  if (dg_instance_init(&backend->instance, module, DG_KIND_BACKEND, instance_name, config,
+                       services, err) < 0) {
+    g_free(backend);
+    return -1;
+  }
+  backend->ops = &module->ops.backend;
+  *ret_backend = backend;
+  return 0;
+}
+
+void dg_backend_free(struct dg_backend *backend)
+{
+  if (!backend)
+    return;
+  dg_instance_clear(&backend->instance);
+  g_free(backend);
+}
+
+const char *dg_backend_name(const struct dg_backend *backend)
+{
+  return backend->instance.name;
+}
+
+const char *dg_backend_plugin_name(const struct dg_backend *backend)
+{
+  return backend->instance.module->plugin.name;
+}
+
+bool dg_backend_has(const struct dg_backend *backend, uint64_t caps)
+{
+  return (backend->ops->caps & caps) == caps;
+}
+
+bool dg_backend_can_set_meta(const struct dg_backend *backend)
+{
+  return backend->ops->set_meta != NULL;
+}
+
+/* One op: `call_expression` between enter and leave. */
+#define CALL(backend, op, ...)                                                   \
+  (dg_instance_enter(&(backend)->instance),                                      \
+   dg_instance_leave(&(backend)->instance, #op,                                  \
+                     (backend)->ops->op((backend)->instance.self, __VA_ARGS__), err))
+
+/* What the engine promises about an item; a plugin may rely on it. */
+static int check_item(const struct dg_backend *backend, const struct dg_item *item,
+                      struct dg_error *err)
+{
+  bool is_reference = item->variant == DG_VARIANT_REFERENCE;
+
+  if (item->variant < DG_VARIANT_PASSTHROUGH || item->variant > DG_VARIANT_REFERENCE)
+    return dg_fail(err, DG_E_INTERNAL, "%s: an item of variant %u", backend->instance.name,
+                   item->variant);
+  if (item->bucket.len == 0 || (item->key.len == 0 && !is_reference))
+    return dg_fail(err, DG_E_INTERNAL, "%s: an item without bucket or key", backend->instance.name);
+  if (item->key.len > KEY_MAX_BYTES)
+    return dg_fail(err, DG_E_KEY_TOO_LONG, "a key of %zu bytes", item->key.len);
+  if (is_reference && item->key.len > 0 && item->key.data[item->key.len - 1] != '/')
+    return dg_fail(err, DG_E_INTERNAL, "%s: a reference's key must end in '/'",
+                   backend->instance.name);
+  return 0;
+}
+
+int dg_backend_bucket_create(struct dg_backend *backend, const struct dg_call *call,
+                             struct dg_slice bucket, struct dg_error *err)
+{
+  return CALL(backend, bucket_create, call, bucket, err);
+}
+
+int dg_backend_bucket_delete(struct dg_backend *backend, const struct dg_call *call,
+                             struct dg_slice bucket, struct dg_error *err)
+{
+  return CALL(backend, bucket_delete, call, bucket, err);
+}
+
+int dg_backend_bucket_head(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_error *err)
+{
+  return CALL(backend, bucket_head, call, bucket, err);
+}
+
+int dg_backend_bucket_list(struct dg_backend *backend, const struct dg_call *call,
+                           dg_bucket_row_fn row, void *receiver, struct dg_error *err)
+{
+  return CALL(backend, bucket_list, call, row, receiver, err);
+}
+
+int dg_backend_head(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_item *item, struct dg_meta *meta, struct dg_error *err)
+{
+  if (check_item(backend, item, err) < 0)
+    return -1;
+  return CALL(backend, head, call, item, meta, err);
+}
+
+int dg_backend_get(struct dg_backend *backend, const struct dg_call *call,
+                   const struct dg_item *item, struct dg_range range, struct dg_meta *meta,
+                   struct dg_reader **ret_reader, struct dg_error *err)
+{
+  struct dg_reader *reader = NULL;
+
+  if (check_item(backend, item, err) < 0 ||
+      CALL(backend, get, call, item, range, meta, &reader, err) < 0)
+    return -1;
+  if (!reader)
+    return dg_fail(err, DG_E_INTERNAL, "%s: get succeeded without a reader",
+                   backend->instance.name);
+  *ret_reader = backend->instance.is_serial ? dg_reader_serialise(reader, &backend->instance.mutex)
+                                            : reader;
+  return 0;
+}
+
+int dg_backend_put(struct dg_backend *backend, const struct dg_call *call,
+                   const struct dg_item *item, uint64_t size_hint, struct dg_writer **ret_writer,
+                   struct dg_error *err)
+{
+  struct dg_writer *writer = NULL;
+
+  if (check_item(backend, item, err) < 0 ||
+      CALL(backend, put, call, item, size_hint, &writer, err) < 0)
+    return -1;
+  if (!writer)
+    return dg_fail(err, DG_E_INTERNAL, "%s: put succeeded without a writer",
+                   backend->instance.name);
+  *ret_writer = backend->instance.is_serial ? dg_writer_serialise(writer, &backend->instance.mutex)
+                                            : writer;
+  return 0;
+}
+
+int dg_backend_remove(struct dg_backend *backend, const struct dg_call *call,
+                      const struct dg_item *item, struct dg_error *err)
+{
+  if (check_item(backend, item, err) < 0)
+    return -1;
+  return CALL(backend, remove, call, item, err);
+}
+
+int dg_backend_list(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_list_request *request, dg_list_row_fn row, void *receiver,
+                    struct dg_error *err)
+{
+  return CALL(backend, list, call, request, row, receiver, err);
+}
+
+int dg_backend_set_meta(struct dg_backend *backend, const struct dg_call *call,
+                        const struct dg_item *item, const struct dg_meta *meta,
+                        struct dg_error *err)
+{
+  if (!backend->ops->set_meta)
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s cannot replace metadata alone",
+                   backend->instance.name);
+  if (check_item(backend, item, err) < 0)
+    return -1;
+  return CALL(backend, set_meta, call, item, meta, err);
+}
+
+int dg_backend_validate(struct dg_backend *backend, const struct dg_call *call,
+                        const struct dg_item *item, struct dg_slice validator, bool *ret_same,
+                        struct dg_error *err)
+{
+  int32_t same = 0;
+
+  if (!dg_backend_has(backend, DG_CAP_VALIDATOR))
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s has no validators", backend->instance.name);
+  if (check_item(backend, item, err) < 0 ||
+      CALL(backend, validate, call, item, validator, &same, err) < 0)
+    return -1;
+  *ret_same = same != 0;
+  return 0;
+}
+
+int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err)
+{
+  dg_instance_enter(&backend->instance);
+  return dg_instance_leave(&backend->instance, "probe",
+                           backend->ops->probe(backend->instance.self, call, err), err);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of a backend instance: the contract of struct dg_backend_ops, with the
+ * instance as first argument. [worker] unless noted. */
+#ifndef DG_CORE_PLUG_BACKEND_H
+#define DG_CORE_PLUG_BACKEND_H
+
+#include <stdbool.h>
+
+#include "core/plug/plug.h"
+#include "core/plug/stream.h"
+
+const char *dg_backend_name(const struct dg_backend *backend);        /* [any] the instance */
+const char *dg_backend_plugin_name(const struct dg_backend *backend); /* [any] */
+bool dg_backend_has(const struct dg_backend *backend, uint64_t caps); /* [any] all of DG_CAP_* */
+bool dg_backend_can_set_meta(const struct dg_backend *backend);       /* [any] */
+
+int dg_backend_bucket_create(struct dg_backend *backend, const struct dg_call *call,
+                             struct dg_slice bucket, struct dg_error *err);
+int dg_backend_bucket_delete(struct dg_backend *backend, const struct dg_call *call,
+                             struct dg_slice bucket, struct dg_error *err);
+int dg_backend_bucket_head(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_error *err);
+int dg_backend_bucket_list(struct dg_backend *backend, const struct dg_call *call,
+                           dg_bucket_row_fn row, void *receiver, struct dg_error *err);
+
+/* meta: empty, from dg_meta_new(). */
+int dg_backend_head(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_item *item, struct dg_meta *meta, struct dg_error *err);
+int dg_backend_get(struct dg_backend *backend, const struct dg_call *call,
+                   const struct dg_item *item, struct dg_range range, struct dg_meta *meta,
+                   struct dg_reader **ret_reader, struct dg_error *err);
+int dg_backend_put(struct dg_backend *backend, const struct dg_call *call,
+                   const struct dg_item *item, uint64_t size_hint, struct dg_writer **ret_writer,
+                   struct dg_error *err);
+int dg_backend_remove(struct dg_backend *backend, const struct dg_call *call,
+                      const struct dg_item *item, struct dg_error *err);
+int dg_backend_list(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_list_request *request, dg_list_row_fn row, void *receiver,
+                    struct dg_error *err);
+/* DG_E_UNSUPPORTED when the plugin lacks it. */
+int dg_backend_set_meta(struct dg_backend *backend, const struct dg_call *call,
+                        const struct dg_item *item, const struct dg_meta *meta,
+                        struct dg_error *err);
+/* DG_E_UNSUPPORTED without DG_CAP_VALIDATOR. */
+int dg_backend_validate(struct dg_backend *backend, const struct dg_call *call,
+                        const struct dg_item *item, struct dg_slice validator, bool *ret_same,
+                        struct dg_error *err);
+int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err);
+
+#endif
