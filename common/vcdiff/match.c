@@ -24,8 +24,6 @@
  * 32 bits. */
 #define SEGMENT_MAX (UINT64_C(0xFFFFFFFF) - 2 * DG_MATCH_MAX_WINDOW)
 
-#define FROM_MASK ((UINT64_C(1) << 62) - 1)
-
 #define HASH_BITS  15u
 #define ANCHORS    128u /* ring of anchors found ahead; a power of two */
 #define SCAN_BATCH 64u
@@ -83,8 +81,7 @@ static void push(struct dg_matcher *m, unsigned kind, uint32_t at, uint32_t len,
     found->capacity = MAX(found->capacity * 2, 4096);
     found->items = g_renew(struct dg_match, found->items, found->capacity);
   }
-  found->items[found->count++] =
-      (struct dg_match){.from = from & FROM_MASK, .kind = kind & 3, .at = at, .len = len};
+  found->items[found->count++] = dg_match_make(kind, at, len, from);
   if (kind == DG_MATCH_SOURCE) {
     found->source_low = MIN(found->source_low, from);
     found->source_high = MAX(found->source_high, from + len);

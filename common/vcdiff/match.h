@@ -32,6 +32,12 @@ struct dg_match {
   uint32_t len;
 };
 
+static inline struct dg_match dg_match_make(unsigned kind, uint32_t at, uint32_t len, uint64_t from)
+{
+  return (struct dg_match){
+      .from = from & (UINT64_MAX >> 2), .kind = kind & 3, .at = at, .len = len};
+}
+
 /* In ascending order of `at`, never overlapping; what lies between is literal. */
 struct dg_matches {
   struct dg_match *items;
