@@ -23,7 +23,46 @@
 #include "common/meta.h"
 
 struct dg_engine;
-struct dg_engine_params;
+struct dg_snapshot;
+struct dg_log;
+struct dg_metrics;
+struct dg_backend;
+struct dg_codec;
+
+/* ---- Lifetime --------------------------------------------------------------- */
+
+/* A loaded plugin instance under the name the configuration gives it. */
+struct dg_named_backend {
+  const char *name;            /* backend instance: "default" ... */
+  struct dg_backend *backend;  /* borrowed; outlives the engine */
+};
+struct dg_named_codec {
+  const char *name;            /* plugin name: "codec-xdelta3" */
+  struct dg_codec *codec;      /* borrowed; outlives the engine */
+};
+
+struct dg_engine_params {
+  struct dg_snapshot *snapshot;             /* shared: the engine takes its own reference */
+  const struct dg_named_backend *backends;  /* at least one; copied */
+  size_t backend_count;
+  const struct dg_named_codec *codecs;      /* copied; none: everything is passthrough */
+  size_t codec_count;
+  struct dg_log *log;                       /* borrowed, may be NULL */
+  struct dg_metrics *metrics;               /* borrowed, may be NULL */
+};
+
+/* Opens the engine: makes its directories (cache, spool, state), clears what a
+ * crash left in them and loads the open multipart uploads. [startup] */
+int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_engine,
+                  struct dg_error *err);
+/* After the last call ended and the last reader closed. NULL is fine. [startup] */
+void dg_engine_free(struct dg_engine *engine);
+/* Policies of later calls come from this snapshot. Directories, cache sizes and
+ * the set of plugins stay as they were at dg_engine_new(). [any] */
+void dg_engine_set_snapshot(struct dg_engine *engine, struct dg_snapshot *snapshot);
+/* Expires idle multipart uploads and old replay records; call it once in a
+ * while (multipart_sweep_interval_s). [worker] */
+void dg_engine_sweep(struct dg_engine *engine);
 
 /* ---- Objects: reading ----------------------------------------------------- */
 
@@ -38,6 +77,16 @@ struct dg_object_info {
   bool cache_hit;              /* reference (delta) or body (passthrough) came from memory */
 };
 void dg_object_info_clear(struct dg_object_info *info);
+
+/* Part part_no (from 1) of the object as a range of its bytes. An object that
+ * is no multipart object has one part. DG_E_INVALID_RANGE when there is no such
+ * part, or its sizes were not recorded. [any] */
+int dg_object_part_range(const struct dg_object_info *info, uint32_t part_no,
+                         struct dg_range *ret_range, struct dg_error *err);
+
+/* The stored checksum: base64 of kind ret_kind, with "-N" after a composite
+ * one; DG_SUM_NONE and an empty slice if there is none. Borrowed from info. [any] */
+struct dg_slice dg_object_checksum(const struct dg_object_info *info, uint32_t *ret_kind);
 
 /* Decides a conditional read on the metadata: returns 0 to go on, or -1 with
  * DG_E_NOT_MODIFIED, DG_E_PRECONDITION_FAILED. */
@@ -82,6 +131,8 @@ struct dg_put_request {
   const struct dg_meta *meta;     /* content_type, user pairs, extensions (cache-control ...);
                                      copied */
   uint32_t checksum_kind;         /* DG_SUM_*: computed, kept in metadata, returned */
+  bool checksum_full_object;      /* uploads only: x-amz-checksum-type FULL_OBJECT. CRC64NVME is
+                                     always so, SHA1 and SHA256 never (DG_E_INVALID_REQUEST) */
   dg_write_check_fn check;        /* may be NULL */
   void *receiver;                 /* stays valid until commit or abort */
 };
@@ -229,6 +280,7 @@ struct dg_upload_row {
   struct dg_slice key, upload_id;
   int64_t initiated_s;
   uint32_t checksum_kind;
+  bool checksum_full_object;
 };
 int dg_engine_upload_list(struct dg_engine *engine, const struct dg_call *call,
                           struct dg_slice bucket, struct dg_slice prefix,

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* DELETE, and the end of a deltaspace or a bucket. */
+#include "config.h"
+
+#include "core/engine/internal.h"
+
+#include "common/fault.h"
+#include "common/hex.h"
+#include "core/engine/spool.h"
+#include "core/engine/upload.h"
+
+#include "common/banned.h"
+
+static int remove_variant(const struct dg_route *route, const struct dg_call *call,
+                          struct dg_slice key, const struct dg_meta *meta, struct dg_error *err)
+{
+  struct dg_item item;
+  int number;
+
+  if (!meta)
+    return 0;
+  number = dg_fault("engine.delete.variant");
+  if (number)
+    return dg_fail(err, dg_errno_code(number), "injected at engine.delete.variant");
+  item = dg_route_item(route, key, meta->variant);
+  if (dg_backend_remove(route->backend, call, &item, err) < 0 && err->code != DG_E_NO_SUCH_KEY)
+    return -1;
+  return 0;
+}
+
+static int32_t note_object(void *receiver, const struct dg_list_row *row)
+{
+  bool *found = receiver;
+
+  if (row->type == DG_ROW_OBJECT)
+    *found = true;
+  return *found;
+}
+
+/* The last object of a deltaspace takes the reference with it. Under the lock.
+ * The object is gone already: failing here only leaves the reference behind,
+ * for the next put to use. */
+static void remove_idle_reference(struct dg_engine *engine, const struct dg_route *route,
+                                  const struct dg_call *call, struct dg_slice prefix)
+{
+  struct dg_item item = dg_route_item(route, prefix, DG_VARIANT_REFERENCE);
+  struct dg_list_request request = {
+    .struct_size = sizeof request,
+    .flags = DG_LIST_NO_META,
+    .bucket = item.bucket,
+    .prefix = prefix,
+    .delimiter = DG_SLICE("/"),
+  };
+  struct dg_meta *reference = dg_meta_new();
+  bool in_use = false;
+  uint8_t sha256[32];
+  struct dg_error err;
+
+  if (dg_backend_head(route->backend, call, &item, reference, &err) == 0 &&
+      dg_backend_list(route->backend, call, &request, note_object, &in_use, &err) == 0 && !in_use) {
+    if (dg_fault("engine.delete.reference") != 0 ||
+        dg_backend_remove(route->backend, call, &item, &err) < 0)
+      dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s",
+                  DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix));
+    else if (dg_hex_decode(reference->file_sha256, sha256, sizeof sha256))
+      dg_refcache_evict(engine->refs, sha256);
+  }
+  dg_meta_unref(reference);
+}
+
+static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
+                         const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
+                         dg_write_check_fn check, void *receiver, struct dg_error *err)
+{
+  struct dg_found found = {0};
+  struct dg_object_info info = {0};
+  int rc = 0;
+
+  if (dg_object_find(route, call, key, &found, err) < 0)
+    return -1;
+  if (check) {
+    if (found.meta)
+      dg_object_info_fill(&info, found.meta);
+    rc = check(receiver, found.meta ? &info : NULL, err);
+    dg_object_info_clear(&info);
+  }
+  if (rc == 0 && found.meta) {
+    dg_metacache_write_begin(engine->metacache, bucket, key);
+    /* The older one first: a crash in between must not bring it back. */
+    rc = remove_variant(route, call, key, found.hidden, err);
+    if (rc == 0)
+      rc = remove_variant(route, call, key, found.meta, err);
+    dg_metacache_write_end(engine->metacache, bucket, key);
+    if (rc == 0)
+      remove_idle_reference(engine, route, call, dg_key_deltaspace(key));
+  } else if (rc == 0) {
+    rc = dg_backend_bucket_head(route->backend, call, dg_slice_str(route->bucket), err);
+  }
+  dg_found_clear(&found);
+  return rc;
+}
+
+int dg_engine_delete(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice key, dg_write_check_fn check, void *receiver,
+                     struct dg_error *err)
+{
+  struct dg_space_lock *lock = NULL;
+  struct dg_route route;
+  int rc;
+
+  if (dg_route_open(engine, call, bucket, &route, err) < 0)
+    return -1;
+  rc = dg_space_lock_take(engine->locks, call, dg_slice_str(route.bucket), dg_key_deltaspace(key),
+                          &lock, err);
+  if (rc == 0)
+    rc = delete_locked(engine, &route, call, bucket, key, check, receiver, err);
+  dg_space_lock_release(lock);
+  dg_route_clear(&route);
+  return rc;
+}
+
+int dg_engine_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
+                            struct dg_slice bucket, struct dg_error *err)
+{
+  struct dg_route route;
+  int rc;
+
+  if (dg_route_open(engine, call, bucket, &route, err) < 0)
+    return -1;
+  rc = dg_backend_bucket_delete(route.backend, call, dg_slice_str(route.bucket), err);
+  dg_route_forget(engine, dg_slice_str(route.bucket));
+  dg_route_clear(&route);
+  if (rc == 0) {
+    dg_upload_drop_bucket(engine->uploads, bucket);
+    /* References went with it, and perhaps objects that others put there. */
+    dg_metacache_clear(engine->metacache);
+  }
+  return rc;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET of a delta: reference from the cache, delta from the backend, windows
+ * verified one by one. A delta that others wrote cannot be verified by window:
+ * it is decoded whole into the spool and checked before its first byte leaves. */
+#include "config.h"
+
+#include "core/engine/internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "common/hex.h"
+#include "core/engine/readers.h"
+#include "core/engine/spool.h"
+
+#include "common/banned.h"
+
+#define DELTA_IN_MEMORY (1024u * 1024u) /* a smaller delta without a file is read at once */
+#define SPOOL_MEMORY_BYTES (1024u * 1024u)
+
+/* ---- The delta's bytes ----------------------------------------------------------- */
+
+/* At rest in memory, in a local file, or on a backend that is asked for ranges. */
+struct delta_bytes {
+  struct dg_source source;
+  GBytes *memory;
+  int fd;
+  uint64_t fd_offset;
+  const struct dg_call *call;
+  struct dg_backend *backend;
+  char *bucket, *key;
+  struct dg_meta *meta; /* of the version that all ranges must belong to */
+};
+
+static int read_memory(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
+{
+  const struct delta_bytes *bytes = self;
+  size_t size;
+  const char *data = g_bytes_get_data(bytes->memory, &size);
+
+  if (offset > size || len > size - offset)
+    return dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+  if (len)
+    memcpy(buffer, data + offset, len);
+  return 0;
+}
+
+static int read_file(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
+{
+  const struct delta_bytes *bytes = self;
+  char *at = buffer;
+
+  if (offset > bytes->source.size_bytes || len > bytes->source.size_bytes - offset)
+    return dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+  while (len) {
+    ssize_t got = pread(bytes->fd, at, len, (off_t)(bytes->fd_offset + offset));
+
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return dg_fail(err, got < 0 ? DG_E_IO : DG_E_CORRUPT, "read of a delta: %s",
+                     got < 0 ? g_strerror(errno) : "it is too short");
+    at += got;
+    offset += (uint64_t)got;
+    len -= (size_t)got;
+  }
+  return 0;
+}
+
+static int read_ranges(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
+{
+  const struct delta_bytes *bytes = self;
+  struct dg_item item = {.bucket = dg_slice_str(bytes->bucket),
+                         .key = dg_slice_str(bytes->key),
+                         .variant = DG_VARIANT_DELTA};
+  struct dg_meta *now;
+  struct dg_reader *reader;
+  size_t got = 0;
+  bool same;
+
+  if (offset > bytes->source.size_bytes || len > bytes->source.size_bytes - offset)
+    return dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+  if (len == 0)
+    return 0;
+  now = dg_meta_new();
+  if (dg_backend_get(bytes->backend, bytes->call, &item, (struct dg_range){offset, len}, now,
+                     &reader, err) < 0) {
+    dg_meta_unref(now);
+    return -1;
+  }
+  same = dg_meta_same_version(bytes->meta, now);
+  dg_meta_unref(now);
+  if (!same) {
+    dg_reader_close(reader);
+    return dg_fail(err, DG_E_IO, "the object was replaced while it was read");
+  }
+  if (dg_reader_read_full(reader, buffer, len, &got, err) < 0) {
+    dg_reader_close(reader);
+    return -1;
+  }
+  dg_reader_close(reader);
+  return got == len ? 0 : dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+}
+
+static void delta_bytes_clear(struct delta_bytes *bytes)
+{
+  g_clear_pointer(&bytes->memory, g_bytes_unref);
+  if (bytes->fd >= 0)
+    (void)close(bytes->fd);
+  bytes->fd = -1;
+  g_free(bytes->bucket);
+  g_free(bytes->key);
+  dg_meta_unref(bytes->meta);
+}
+
+/* DG_E_NO_SUCH_KEY: not, or no longer, the version that meta describes. */
+static int delta_bytes_open(struct delta_bytes *bytes, const struct dg_call *call,
+                            const struct dg_route *route, struct dg_slice key,
+                            const struct dg_meta *meta, struct dg_error *err)
+{
+  struct dg_item item = dg_route_item(route, key, DG_VARIANT_DELTA);
+  struct dg_meta *now = dg_meta_new();
+  struct dg_reader *reader;
+  int32_t fd;
+  int rc = dg_backend_get(route->backend, call, &item, (struct dg_range){0, DG_TO_END}, now,
+                          &reader, err);
+
+  if (rc < 0) {
+    dg_meta_unref(now);
+    return -1;
+  }
+  bytes->meta = now;
+  bytes->source.struct_size = sizeof bytes->source;
+  bytes->source.self = bytes;
+  if (!dg_meta_same_version(meta, now)) {
+    rc = dg_fail(err, DG_E_NO_SUCH_KEY, "the object changed while it was opened");
+  } else if (dg_reader_file_range(reader, &fd, &bytes->fd_offset, &bytes->source.size_bytes, err) ==
+             0) {
+    bytes->fd = fd;
+    bytes->source.read_at = read_file;
+  } else if (meta->stored_size <= DELTA_IN_MEMORY) {
+    size_t len = 0;
+    char *data = g_malloc(DELTA_IN_MEMORY);
+
+    rc = dg_reader_read_full(reader, data, DELTA_IN_MEMORY, &len, err);
+    bytes->memory = g_bytes_new_take(data, len);
+    bytes->source.size_bytes = len;
+    bytes->source.read_at = read_memory;
+  } else {
+    bytes->call = call;
+    bytes->backend = route->backend;
+    bytes->bucket = g_strdup(route->bucket);
+    bytes->key = dg_slice_dup(key);
+    bytes->source.size_bytes = meta->stored_size;
+    bytes->source.read_at = read_ranges;
+  }
+  dg_reader_close(reader);
+  return rc;
+}
+
+/* ---- The reader ---------------------------------------------------------------------- */
+
+struct delta_reader {
+  struct dg_reader reader;
+  struct dg_engine *engine;
+  const struct dg_call *call;
+  struct dg_codec *codec;
+  struct dg_ref *ref;
+  struct delta_bytes delta;
+  struct dg_decoder *decoder;
+  struct dg_reader *plain; /* the codec's, over the range wanted */
+  char *bucket, *key;      /* as the client named them, for reports */
+  uint8_t ref_sha256[32];
+  gint64 decode_us;
+};
+
+static int decode_step(struct delta_reader *self, struct dg_reader *plain, void *buffer,
+                       size_t capacity, size_t *ret_len, struct dg_error *err)
+{
+  gint64 start_us;
+  int rc;
+
+  if (dg_permits_take(self->engine->permits, self->call, DG_PERMIT_WAIT_GET_MS, err) < 0)
+    return -1;
+  start_us = g_get_monotonic_time();
+  rc = dg_reader_read(plain, buffer, capacity, ret_len, err);
+  self->decode_us += g_get_monotonic_time() - start_us;
+  dg_permits_give(self->engine->permits);
+  if (rc < 0 && (err->code == DG_E_CORRUPT || err->code == DG_E_LIMIT)) {
+    err->code = DG_E_CORRUPT;
+    dg_refcache_evict(self->engine->refs, self->ref_sha256);
+  }
+  return rc;
+}
+
+static int delta_read(struct dg_reader *reader, void *buffer, size_t capacity, size_t *ret_len,
+                      struct dg_error *err)
+{
+  struct delta_reader *self = (struct delta_reader *)reader;
+  int rc = decode_step(self, self->plain, buffer, capacity, ret_len, err);
+
+  if (rc < 0 && err->code == DG_E_CORRUPT)
+    dg_engine_report_corrupt(self->engine, dg_slice_str(self->bucket), dg_slice_str(self->key),
+                             "delta", err);
+  return rc;
+}
+
+static void delta_close(struct dg_reader *reader)
+{
+  struct delta_reader *self = (struct delta_reader *)reader;
+
+  dg_reader_close(self->plain);
+  if (self->decoder)
+    dg_codec_decode_close(self->codec, self->decoder);
+  if (self->decode_us)
+    dg_metrics_observe(self->engine->metrics, DG_METRIC_DELTA_DECODE_DURATION_SECONDS, NULL, NULL,
+                       (double)self->decode_us / 1e6);
+  delta_bytes_clear(&self->delta);
+  dg_ref_close(self->ref);
+  g_free(self->bucket);
+  g_free(self->key);
+  g_free(self);
+}
+
+static const struct dg_reader_ops delta_ops = {
+  .struct_size = sizeof delta_ops,
+  .read = delta_read,
+  .close = delta_close,
+};
+
+/* Decodes everything into the spool, checks it, and reads the range from there. */
+static int open_unverified(struct delta_reader *self, const struct dg_meta *meta,
+                           struct dg_range range, const uint8_t sha256[32],
+                           struct dg_reader **ret_reader, struct dg_error *err)
+{
+  struct dg_spool *spool = dg_spool_new(self->engine->spool_dir, SPOOL_MEMORY_BYTES);
+  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  struct dg_checksum sum = {0};
+  uint8_t actual[DG_SUM_MAX_BYTES];
+  struct dg_reader *plain = NULL;
+  int rc = dg_codec_decode_range(self->codec, self->decoder,
+                                 (struct dg_range){0, meta->file_size}, &plain, err);
+
+  dg_checksum_init(&sum, DG_SUM_SHA256);
+  while (rc == 0) {
+    size_t len = 0;
+
+    rc = dg_call_check(self->call, err);
+    if (rc == 0)
+      rc = decode_step(self, plain, buffer, DG_COPY_CHUNK, &len, err);
+    if (rc < 0 || len == 0)
+      break;
+    dg_checksum_update(&sum, buffer, len);
+    rc = dg_spool_append(spool, buffer, len, err);
+  }
+  (void)dg_checksum_final(&sum, actual);
+  dg_checksum_clear(&sum);
+  dg_reader_close(plain);
+  if (rc == 0 && (dg_spool_size(spool) != meta->file_size || memcmp(actual, sha256, 32) != 0)) {
+    dg_refcache_evict(self->engine->refs, self->ref_sha256);
+    rc = dg_fail(err, DG_E_CORRUPT, "the decoded object does not match its SHA-256");
+  }
+  if (rc == 0)
+    rc = dg_spool_reader(spool, range.offset, range.length, ret_reader, err);
+  dg_spool_free(spool);
+  return rc;
+}
+
+static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
+                        struct dg_range range, struct dg_reader **ret_reader, struct dg_error *err)
+{
+  struct dg_decode_params params = {.struct_size = sizeof params,
+                                    .delta = &self->delta.source,
+                                    .target_size = meta->file_size};
+  struct dg_decode_info info = {.struct_size = sizeof info};
+  int rc;
+
+  if (!dg_hex_decode(meta->file_sha256, params.target_sha256, sizeof params.target_sha256))
+    return dg_fail(err, DG_E_CORRUPT, "a delta without the SHA-256 of its object");
+  if (!dg_hex_decode(dg_meta_extension(meta, "dgx1-sha256"), params.header_sha256,
+                     sizeof params.header_sha256))
+    memset(params.header_sha256, 0, sizeof params.header_sha256);
+  rc = dg_codec_decode_open(self->codec, self->call, dg_ref_codec(self->ref), &params, &info,
+                            &self->decoder, err);
+  if (rc < 0) {
+    self->decoder = NULL;
+    if (err->code == DG_E_LIMIT)
+      err->code = DG_E_CORRUPT;
+    return -1;
+  }
+  if (!info.verified)
+    return open_unverified(self, meta, range, params.target_sha256, ret_reader, err);
+  if (dg_codec_decode_range(self->codec, self->decoder, range, &self->plain, err) < 0) {
+    self->plain = NULL;
+    return -1;
+  }
+  *ret_reader = &self->reader;
+  return 0;
+}
+
+int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
+                  const struct dg_route *route, struct dg_slice bucket, struct dg_slice key,
+                  struct dg_meta *meta, struct dg_range range, struct dg_reader **ret_reader,
+                  bool *ret_hit, struct dg_error *err)
+{
+  struct delta_reader *self;
+  struct dg_reader *reader = NULL;
+
+  if (!route->codec)
+    return dg_fail(err, DG_E_INTERNAL, "the object is a delta, but no codec is loaded to read it");
+  self = g_new0(struct delta_reader, 1);
+  self->reader.ops = &delta_ops;
+  self->engine = engine;
+  self->call = call;
+  self->codec = route->codec;
+  self->bucket = dg_slice_dup(bucket);
+  self->key = dg_slice_dup(key);
+  self->delta.fd = -1;
+  if (delta_bytes_open(&self->delta, call, route, key, meta, err) < 0)
+    goto fail;
+  if (!dg_hex_decode(meta->ref_sha256, self->ref_sha256, sizeof self->ref_sha256)) {
+    (void)dg_fail(err, DG_E_CORRUPT, "the SHA-256 of the delta's reference is malformed");
+    goto fail;
+  }
+  if (dg_refcache_open(engine->refs, call, route, engine->permits, dg_key_deltaspace(key),
+                       self->ref_sha256, DG_REF_FOR_DECODE, &self->ref, ret_hit, err) < 0) {
+    self->ref = NULL;
+    if (err->code == DG_E_NO_SUCH_KEY)
+      (void)dg_fail(err, DG_E_CORRUPT, "the reference of the delta is missing");
+    goto fail;
+  }
+  if (open_decoder(self, meta, range, &reader, err) < 0)
+    goto fail;
+  if (reader != &self->reader)
+    delta_close(&self->reader); /* everything is in the spool */
+  *ret_reader = reader;
+  return 0;
+
+fail:
+  if (err->code == DG_E_CORRUPT)
+    dg_refcache_evict(engine->refs, self->ref_sha256);
+  delta_close(&self->reader);
+  return -1;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/engine/locks.h"
+
+#include <glib.h>
+
+#include "common/clock.h"
+#include "common/slice.h"
+
+#include "common/banned.h"
+
+#define WAIT_WITHOUT_DEADLINE_MS UINT64_C(60000)
+#define CANCEL_POLL_MS 250 /* how late a waiter notices that its client left */
+
+/* Tickets make it a queue: a waiter that gives up leaves a hole, which the
+ * releasing side skips. */
+struct waiter {
+  struct waiter *next;
+  GCond turn;
+};
+
+struct dg_space_lock {
+  struct dg_lock_table *table;
+  GBytes *name; /* key in the table */
+  bool held;
+  struct waiter *first, **last_link;
+};
+
+struct dg_lock_table {
+  GMutex mutex; /* guards every lock of the table: held for a few instructions only */
+  GHashTable *locks;
+};
+
+struct dg_lock_table *dg_lock_table_new(void)
+{
+  struct dg_lock_table *table = g_new0(struct dg_lock_table, 1);
+
+  g_mutex_init(&table->mutex);
+  table->locks = g_hash_table_new(g_bytes_hash, g_bytes_equal);
+  return table;
+}
+
+void dg_lock_table_free(struct dg_lock_table *table)
+{
+  if (!table)
+    return;
+  g_assert(g_hash_table_size(table->locks) == 0);
+  g_hash_table_unref(table->locks);
+  g_mutex_clear(&table->mutex);
+  g_free(table);
+}
+
+static GBytes *lock_name(struct dg_slice bucket, struct dg_slice prefix)
+{
+  size_t len = bucket.len + 1 + prefix.len;
+  char *name = g_malloc(len);
+
+  memcpy(name, bucket.data, bucket.len);
+  name[bucket.len] = '\0';
+  if (prefix.len)
+    memcpy(name + bucket.len + 1, prefix.data, prefix.len);
+  return g_bytes_new_take(name, len);
+}
+
+static void drop_locked(struct dg_space_lock *lock)
+{
+  if (lock->held || lock->first)
+    return;
+  g_hash_table_remove(lock->table->locks, lock->name);
+  g_bytes_unref(lock->name);
+  g_free(lock);
+}
+
+static void unlink_waiter(struct dg_space_lock *lock, struct waiter *waiter)
+{
+  struct waiter **link = &lock->first;
+
+  while (*link != waiter)
+    link = &(*link)->next;
+  *link = waiter->next;
+  if (!waiter->next)
+    lock->last_link = link;
+}
+
+/* Waits until this waiter heads the queue of a free lock. */
+static int wait_turn(struct dg_space_lock *lock, const struct dg_call *call, struct waiter *waiter,
+                     struct dg_error *err)
+{
+  uint64_t deadline_ms = call->deadline_mono_ms ? call->deadline_mono_ms
+                                                : dg_time_mono_ms() + WAIT_WITHOUT_DEADLINE_MS;
+
+  while (lock->held || lock->first != waiter) {
+    uint64_t now_ms = dg_time_mono_ms();
+
+    if (call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
+      return dg_fail(err, DG_E_CANCELLED, "the client left while waiting for the deltaspace lock");
+    if (now_ms >= deadline_ms)
+      return dg_fail(err, DG_E_SLOW_DOWN, "the deltaspace lock was not free before the deadline");
+    (void)g_cond_wait_until(&waiter->turn, &lock->table->mutex,
+                            g_get_monotonic_time() +
+                                (gint64)MIN(deadline_ms - now_ms, CANCEL_POLL_MS) * 1000);
+  }
+  return 0;
+}
+
+int dg_space_lock_take(struct dg_lock_table *table, const struct dg_call *call,
+                       struct dg_slice bucket, struct dg_slice prefix,
+                       struct dg_space_lock **ret_lock, struct dg_error *err)
+{
+  GBytes *name = lock_name(bucket, prefix);
+  struct dg_space_lock *lock;
+  struct waiter waiter = {0};
+  int rc;
+
+  g_mutex_lock(&table->mutex);
+  lock = g_hash_table_lookup(table->locks, name);
+  if (!lock) {
+    lock = g_new0(struct dg_space_lock, 1);
+    lock->table = table;
+    lock->name = g_bytes_ref(name);
+    lock->last_link = &lock->first;
+    g_hash_table_insert(table->locks, lock->name, lock);
+  }
+  g_cond_init(&waiter.turn);
+  *lock->last_link = &waiter;
+  lock->last_link = &waiter.next;
+  rc = wait_turn(lock, call, &waiter, err);
+  unlink_waiter(lock, &waiter);
+  if (rc == 0) {
+    lock->held = true;
+    *ret_lock = lock;
+  } else {
+    /* The one behind may have been waiting for us to leave the head. */
+    if (!lock->held && lock->first)
+      g_cond_signal(&lock->first->turn);
+    drop_locked(lock);
+  }
+  g_cond_clear(&waiter.turn);
+  g_mutex_unlock(&table->mutex);
+  g_bytes_unref(name);
+  return rc;
+}
+
+void dg_space_lock_release(struct dg_space_lock *lock)
+{
+  struct dg_lock_table *table;
+
+  if (!lock)
+    return;
+  table = lock->table;
+  g_mutex_lock(&table->mutex);
+  lock->held = false;
+  if (lock->first)
+    g_cond_signal(&lock->first->turn);
+  drop_locked(lock);
+  g_mutex_unlock(&table->mutex);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/engine/permits.h"
+
+#include <glib.h>
+
+#include "common/clock.h"
+#include "core/observe/metrics.h"
+
+#include "common/banned.h"
+
+#define WAITERS_PER_PERMIT 64u
+
+struct dg_permits {
+  GMutex mutex; /* guards the counts */
+  GCond freed;
+  uint32_t count, free, waiting;
+  struct dg_metrics *metrics;
+};
+
+struct dg_permits *dg_permits_new(uint32_t count, struct dg_metrics *metrics)
+{
+  struct dg_permits *permits = g_new0(struct dg_permits, 1);
+
+  g_mutex_init(&permits->mutex);
+  g_cond_init(&permits->freed);
+  permits->count = permits->free = MAX(count, 1);
+  permits->metrics = metrics;
+  dg_metrics_set(metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL, permits->free);
+  return permits;
+}
+
+void dg_permits_free(struct dg_permits *permits)
+{
+  if (!permits)
+    return;
+  g_mutex_clear(&permits->mutex);
+  g_cond_clear(&permits->freed);
+  g_free(permits);
+}
+
+uint32_t dg_permits_count(const struct dg_permits *permits)
+{
+  return permits->count;
+}
+
+static void show_locked(struct dg_permits *permits)
+{
+  dg_metrics_set(permits->metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL, permits->free);
+}
+
+int dg_permits_take(struct dg_permits *permits, const struct dg_call *call, uint32_t wait_ms,
+                    struct dg_error *err)
+{
+  uint64_t until_ms = dg_time_mono_ms() + wait_ms;
+  int rc = 0;
+
+  if (call->deadline_mono_ms)
+    until_ms = MIN(until_ms, call->deadline_mono_ms);
+  g_mutex_lock(&permits->mutex);
+  if (permits->free == 0 && permits->waiting >= permits->count * WAITERS_PER_PERMIT) {
+    rc = dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for the codec");
+  } else {
+    permits->waiting++;
+    while (rc == 0 && permits->free == 0) {
+      uint64_t now_ms = dg_time_mono_ms();
+
+      if (now_ms >= until_ms)
+        rc = dg_fail(err, DG_E_SLOW_DOWN, "the codec was busy for too long (codec_concurrency %u)",
+                     permits->count);
+      else
+        (void)g_cond_wait_until(&permits->freed, &permits->mutex,
+                                g_get_monotonic_time() + (gint64)(until_ms - now_ms) * 1000);
+    }
+    permits->waiting--;
+    if (rc == 0) {
+      permits->free--;
+      show_locked(permits);
+    }
+  }
+  g_mutex_unlock(&permits->mutex);
+  return rc;
+}
+
+bool dg_permits_try(struct dg_permits *permits)
+{
+  bool taken;
+
+  g_mutex_lock(&permits->mutex);
+  taken = permits->free > 0;
+  if (taken) {
+    permits->free--;
+    show_locked(permits);
+  }
+  g_mutex_unlock(&permits->mutex);
+  return taken;
+}
+
+void dg_permits_give(struct dg_permits *permits)
+{
+  g_mutex_lock(&permits->mutex);
+  permits->free++;
+  show_locked(permits);
+  g_cond_signal(&permits->freed);
+  g_mutex_unlock(&permits->mutex);
+}

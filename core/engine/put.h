@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside a put: what multipart and copy add to it. */
+#ifndef DG_CORE_ENGINE_PUT_H
+#define DG_CORE_ENGINE_PUT_H
+
+#include "core/engine/encode.h"
+#include "core/engine/hashes.h"
+#include "core/engine/internal.h"
+#include "core/engine/stage.h"
+
+/* Replaces what the body's own digests would say. Texts are copied. */
+struct dg_put_extra {
+  struct dg_slice multipart_etag; /* with quotes */
+  struct dg_slice part_sizes;
+  uint32_t checksum_kind;         /* a composite checksum: kind and base64-N */
+  struct dg_slice checksum_text;
+};
+void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra);
+
+/* The reference of a deltaspace, as its metadata tells. */
+struct dg_basis {
+  bool exists;
+  bool needs_healing; /* it has lost its metadata */
+  uint8_t sha256[32];
+};
+
+struct dg_put {
+  struct dg_engine *engine;
+  const struct dg_call *call;
+  struct dg_route route;
+  char *bucket_text, *key_text;
+  struct dg_slice bucket, key; /* of the copies above; bucket as the client named it */
+  struct dg_meta *client_meta;
+  dg_write_check_fn check;
+  void *receiver;
+  uint64_t size_hint, size_bytes, size_max;
+  struct dg_hashes *hashes;
+  struct dg_digests digests;
+  struct dg_stage *stage;
+  bool candidate;           /* may come to rest as a delta */
+  struct dg_basis basis;    /* what encode was opened against, or given up against */
+  struct dg_encode *encode; /* NULL: not begun, or given up */
+  bool judged;              /* encode was begun: basis says against what */
+  bool reference_bad;       /* never mind deltas: the reference cannot be trusted */
+  bool finished;            /* encoded holds the result, the ratio was good enough */
+  struct dg_encode_result encoded;
+  int64_t encode_us;
+  /* From multipart. */
+  char *multipart_etag, *part_sizes, *checksum_text;
+  uint32_t checksum_kind;
+};
+
+/* ---- The delta side of a put: putdelta.c -------------------------------------- */
+
+/* [worker] The reference that counts now. Heals one that has lost its metadata
+ * if heal, which needs the deltaspace lock: locked tells whether it is held. An
+ * error means that nobody knows: the put must fail. */
+int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis,
+                  struct dg_error *err);
+/* Opens the encoder against put->basis; leaves encode NULL when the object had
+ * better be stored as it is. */
+int dg_put_encode_open(struct dg_put *put, struct dg_error *err);
+int dg_put_encode_feed(struct dg_put *put, const void *data, size_t len, struct dg_error *err);
+/* After the last byte: finishes the encoder, and drops it if the ratio is bad. */
+int dg_put_encode_finish(struct dg_put *put, struct dg_error *err);
+/* Under the lock: stores the object as a delta (and as reference first, if the
+ * deltaspace has none). *ret_stored false: the ratio says passthrough, and the
+ * stage is still there. */
+int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
+                       bool *ret_stored, struct dg_error *err);
+
+/* Metadata without what depends on the variant. created_at is the caller's. */
+struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err);
+
+#endif

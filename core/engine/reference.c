@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/engine/reference.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/hex.h"
+#include "core/engine/internal.h"
+#include "core/engine/readers.h"
+#include "core/engine/spool.h"
+
+#include "common/banned.h"
+
+#define MAX_IDLE_ENTRIES 512u  /* each holds a mapping */
+#define MAX_NOTES 4096u
+#define FILE_ALIGNMENT 4096u   /* what a codec may map */
+
+/* ABSENT -> LOADING -> READY; a failed load leaves the table again. */
+struct dg_ref {
+  struct dg_refcache *cache;
+  struct ref_name {
+    struct dg_codec *codec;
+    uint32_t purpose;
+    uint8_t sha256[32];
+  } name;
+  uint32_t users; /* waiting loaders included; 0: idle, in the LRU list */
+  bool loading, failed, distrusted;
+  GCond loaded;
+  struct dg_error error;
+  struct dg_codec_ref *codec_ref;
+  uint64_t bytes;
+  GList idle_link; /* in cache->idle, newest first */
+};
+
+/* A local file whose content was hashed by this process: not hashed again while
+ * nothing about it changes. */
+struct note {
+  dev_t device;
+  ino_t inode;
+  uint64_t size_bytes;
+  struct timespec modified, changed;
+  uint8_t sha256[32];
+};
+
+struct dg_refcache {
+  char *dir;
+  uint64_t max_bytes;
+  struct dg_log *log;
+  struct dg_metrics *metrics;
+  GMutex mutex; /* guards everything below and the entries' state */
+  GHashTable *entries; /* struct ref_name * -> struct dg_ref * */
+  GQueue idle;
+  uint64_t bytes;
+  GHashTable *notes; /* hex sha256 -> struct note * */
+};
+
+static guint hash_name(gconstpointer key)
+{
+  const struct ref_name *name = key;
+  guint hash;
+
+  memcpy(&hash, name->sha256, sizeof hash);
+  return hash ^ name->purpose;
+}
+
+static gboolean equal_names(gconstpointer a, gconstpointer b)
+{
+  const struct ref_name *x = a, *y = b;
+
+  return x->codec == y->codec && x->purpose == y->purpose &&
+         memcmp(x->sha256, y->sha256, sizeof x->sha256) == 0;
+}
+
+struct dg_refcache *dg_refcache_new(const char *dir, uint64_t max_bytes, struct dg_log *log,
+                                    struct dg_metrics *metrics)
+{
+  struct dg_refcache *cache = g_new0(struct dg_refcache, 1);
+
+  cache->dir = g_strdup(dir);
+  cache->max_bytes = max_bytes;
+  cache->log = log;
+  cache->metrics = metrics;
+  g_mutex_init(&cache->mutex);
+  cache->entries = g_hash_table_new(hash_name, equal_names);
+  g_queue_init(&cache->idle);
+  cache->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  return cache;
+}
+
+static void free_ref(struct dg_ref *ref)
+{
+  if (ref->codec_ref)
+    dg_codec_ref_close(ref->name.codec, ref->codec_ref);
+  g_cond_clear(&ref->loaded);
+  g_free(ref);
+}
+
+/* Takes idle entries out until the budget holds; they are freed outside the
+ * lock, as closing one may unmap gigabytes. */
+static GSList *evict_locked(struct dg_refcache *cache, bool all)
+{
+  GSList *evicted = NULL;
+
+  while (cache->idle.tail &&
+         (all || cache->bytes > cache->max_bytes || cache->idle.length > MAX_IDLE_ENTRIES ||
+          cache->max_bytes == 0)) {
+    struct dg_ref *ref = cache->idle.tail->data;
+
+    g_queue_unlink(&cache->idle, &ref->idle_link);
+    (void)g_hash_table_remove(cache->entries, &ref->name);
+    cache->bytes -= ref->bytes;
+    evicted = g_slist_prepend(evicted, ref);
+  }
+  return evicted;
+}
+
+static void free_evicted(GSList *evicted)
+{
+  g_slist_free_full(evicted, (GDestroyNotify)free_ref);
+}
+
+void dg_refcache_free(struct dg_refcache *cache)
+{
+  if (!cache)
+    return;
+  free_evicted(evict_locked(cache, /* all= */ true));
+  g_assert(g_hash_table_size(cache->entries) == 0);
+  g_hash_table_unref(cache->entries);
+  g_hash_table_unref(cache->notes);
+  g_mutex_clear(&cache->mutex);
+  g_free(cache->dir);
+  g_free(cache);
+}
+
+/* ---- Local files --------------------------------------------------------------- */
+
+static int hash_file(int fd, uint64_t offset, uint64_t size, const struct dg_call *call,
+                     uint8_t sha256[32], struct dg_error *err)
+{
+  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  struct dg_checksum sum = {0};
+  int rc = 0;
+
+  dg_checksum_init(&sum, DG_SUM_SHA256);
+  while (rc == 0 && size) {
+    ssize_t got = pread(fd, buffer, (size_t)MIN(size, DG_COPY_CHUNK), (off_t)offset);
+
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0) {
+      rc = dg_fail(err, got < 0 ? DG_E_IO : DG_E_CORRUPT, "read of a reference: %s",
+                   got < 0 ? g_strerror(errno) : "it is too short");
+      break;
+    }
+    dg_checksum_update(&sum, buffer, (size_t)got);
+    offset += (uint64_t)got;
+    size -= (uint64_t)got;
+    rc = dg_call_check(call, err);
+  }
+  if (rc == 0)
+    (void)dg_checksum_final(&sum, sha256);
+  dg_checksum_clear(&sum);
+  return rc;
+}
+
+static bool take_note(int fd, uint64_t size, const uint8_t sha256[32], struct note *ret_note)
+{
+  struct stat st;
+
+  if (fstat(fd, &st) < 0)
+    return false;
+  *ret_note = (struct note){.device = st.st_dev,
+                            .inode = st.st_ino,
+                            .size_bytes = size,
+                            .modified = st.st_mtim,
+                            .changed = st.st_ctim};
+  memcpy(ret_note->sha256, sha256, sizeof ret_note->sha256);
+  return true;
+}
+
+static bool same_note(const struct note *a, const struct note *b)
+{
+  return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes &&
+         a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec &&
+         a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec &&
+         memcmp(a->sha256, b->sha256, sizeof a->sha256) == 0;
+}
+
+/* Does the file hold this content? Hashes it unless this process has, and the
+ * file was not touched since. */
+static int check_file(struct dg_refcache *cache, const struct dg_call *call, int fd,
+                      uint64_t offset, uint64_t size, const uint8_t sha256[32],
+                      struct dg_error *err)
+{
+  g_autofree struct note *now = g_new0(struct note, 1);
+  char hex[65];
+  uint8_t actual[32];
+  bool known = false, noted = take_note(fd, size, sha256, now);
+
+  dg_hex_encode(sha256, 32, hex);
+  if (noted) {
+    const struct note *note;
+
+    g_mutex_lock(&cache->mutex);
+    note = g_hash_table_lookup(cache->notes, hex);
+    known = note && same_note(note, now);
+    g_mutex_unlock(&cache->mutex);
+  }
+  if (known)
+    return 0;
+  if (hash_file(fd, offset, size, call, actual, err) < 0)
+    return -1;
+  if (memcmp(actual, sha256, sizeof actual) != 0)
+    return dg_fail(err, DG_E_CORRUPT, "the reference does not have the SHA-256 %.16s...", hex);
+  if (noted) {
+    g_mutex_lock(&cache->mutex);
+    if (g_hash_table_size(cache->notes) >= MAX_NOTES)
+      g_hash_table_remove_all(cache->notes);
+    g_hash_table_replace(cache->notes, g_strdup(hex), g_steal_pointer(&now));
+    g_mutex_unlock(&cache->mutex);
+  }
+  return 0;
+}
+
+static char *copy_path(const struct dg_refcache *cache, const uint8_t sha256[32])
+{
+  char hex[65];
+
+  dg_hex_encode(sha256, 32, hex);
+  return g_strdup_printf("%s/%s.ref", cache->dir, hex);
+}
+
+/* A copy kept from before; -1 without an error when there is no good one. */
+static int open_copy(struct dg_refcache *cache, const struct dg_call *call,
+                     const uint8_t sha256[32], uint64_t *ret_size)
+{
+  g_autofree char *path = copy_path(cache, sha256);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct dg_error err;
+  struct stat st;
+
+  if (fd < 0)
+    return -1;
+  if (fstat(fd, &st) < 0 ||
+      check_file(cache, call, fd, 0, (uint64_t)st.st_size, sha256, &err) < 0) {
+    (void)close(fd);
+    (void)unlink(path); /* torn by a crash, or damaged: fetched again */
+    return -1;
+  }
+  *ret_size = (uint64_t)st.st_size;
+  return fd;
+}
+
+/* Streams a reference into the cache directory. Rebuildable, so not synced. */
+static int make_copy(struct dg_refcache *cache, const struct dg_call *call, struct dg_reader *reader,
+                     const uint8_t sha256[32], int *ret_fd, uint64_t *ret_size,
+                     struct dg_error *err)
+{
+  g_autofree char *path = copy_path(cache, sha256);
+  g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
+  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  int fd = mkostemp(temporary, O_CLOEXEC);
+  uint64_t size = 0;
+
+  if (fd < 0)
+    return dg_fail(err, dg_errno_code(errno), "make '%s': %s", temporary, g_strerror(errno));
+  for (;;) {
+    size_t len = 0;
+
+    if (dg_call_check(call, err) < 0 ||
+        dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err) < 0 ||
+        dg_write_all_at(fd, buffer, len, size, err) < 0)
+      goto fail;
+    if (len == 0)
+      break;
+    size += len;
+  }
+  if (check_file(cache, call, fd, 0, size, sha256, err) < 0)
+    goto fail;
+  if (rename(temporary, path) < 0) {
+    (void)dg_fail(err, dg_errno_code(errno), "rename '%s': %s", temporary, g_strerror(errno));
+    goto fail;
+  }
+  *ret_fd = fd;
+  *ret_size = size;
+  return 0;
+
+fail:
+  (void)close(fd);
+  (void)unlink(temporary);
+  return -1;
+}
+
+/* A local file with the wanted content. */
+static int find_file(struct dg_refcache *cache, const struct dg_call *call,
+                     const struct dg_route *route, struct dg_slice prefix,
+                     const uint8_t sha256[32], int *ret_fd, uint64_t *ret_offset,
+                     uint64_t *ret_size, struct dg_error *err)
+{
+  struct dg_item item = dg_route_item(route, prefix, DG_VARIANT_REFERENCE);
+  struct dg_reader *reader;
+  struct dg_meta *meta;
+  uint64_t offset, size;
+  int32_t fd;
+  int rc;
+
+  *ret_offset = 0;
+  if (!dg_backend_has(route->backend, DG_CAP_LOCAL_FILE)) {
+    *ret_fd = open_copy(cache, call, sha256, ret_size);
+    if (*ret_fd >= 0)
+      return 0;
+  }
+  meta = dg_meta_new();
+  rc = dg_backend_get(route->backend, call, &item, (struct dg_range){0, DG_TO_END}, meta, &reader,
+                      err);
+  dg_meta_unref(meta);
+  if (rc < 0)
+    return -1;
+  if (dg_reader_file_range(reader, &fd, &offset, &size, err) == 0) {
+    dg_reader_close(reader);
+    if (offset % FILE_ALIGNMENT == 0) {
+      if (check_file(cache, call, fd, offset, size, sha256, err) < 0) {
+        (void)close(fd);
+        return -1;
+      }
+      *ret_fd = fd;
+      *ret_offset = offset;
+      *ret_size = size;
+      return 0;
+    }
+    reader = dg_file_reader_new(fd, offset, size);
+  }
+  rc = make_copy(cache, call, reader, sha256, ret_fd, ret_size, err);
+  dg_reader_close(reader);
+  return rc;
+}
+
+/* ---- Opening --------------------------------------------------------------------- */
+
+/* Fills ref->codec_ref. Runs without the cache's lock. */
+static int load(struct dg_refcache *cache, const struct dg_call *call, const struct dg_route *route,
+                struct dg_permits *permits, struct dg_slice prefix, struct dg_ref *ref,
+                struct dg_error *err)
+{
+  struct dg_codec_ref_params params = {.struct_size = sizeof params, .cache_dir = cache->dir};
+  int fd, rc;
+
+  if (find_file(cache, call, route, prefix, ref->name.sha256, &fd, &params.offset,
+                &params.size_bytes, err) < 0)
+    return -1;
+  params.fd = fd;
+  params.flags = ref->name.purpose == DG_REF_FOR_DECODE ? DG_CODEC_REF_DECODE_ONLY : 0;
+  memcpy(params.sha256, ref->name.sha256, sizeof params.sha256);
+  rc = dg_permits_take(permits, call,
+                       ref->name.purpose == DG_REF_FOR_DECODE ? DG_PERMIT_WAIT_GET_MS
+                                                              : DG_PERMIT_WAIT_PUT_MS,
+                       err);
+  if (rc == 0) {
+    rc = dg_codec_ref_open(ref->name.codec, call, &params, &ref->codec_ref, err);
+    dg_permits_give(permits);
+  }
+  (void)close(fd);
+  if (rc == 0)
+    ref->bytes = dg_codec_ref_bytes(ref->name.codec, ref->codec_ref) + sizeof *ref;
+  return rc;
+}
+
+static struct dg_ref *find_locked(struct dg_refcache *cache, const struct ref_name *name)
+{
+  struct dg_ref *ref;
+
+  if (name->purpose == DG_REF_FOR_DECODE) {
+    struct ref_name richer = *name;
+
+    richer.purpose = DG_REF_FOR_ENCODE;
+    ref = g_hash_table_lookup(cache->entries, &richer);
+    if (ref && !ref->loading)
+      return ref;
+  }
+  return g_hash_table_lookup(cache->entries, name);
+}
+
+static void show_locked(struct dg_refcache *cache)
+{
+  double max = (double)cache->max_bytes;
+
+  dg_metrics_set(cache->metrics, DG_METRIC_CACHE_SIZE_BYTES, NULL, NULL, (double)cache->bytes);
+  dg_metrics_set(cache->metrics, DG_METRIC_CACHE_MAX_BYTES, NULL, NULL, max);
+  dg_metrics_set(cache->metrics, DG_METRIC_CACHE_ENTRIES, NULL, NULL,
+                 g_hash_table_size(cache->entries));
+  dg_metrics_set(cache->metrics, DG_METRIC_CACHE_UTILIZATION_RATIO, NULL, NULL,
+                 max > 0 ? (double)cache->bytes / max : 0);
+}
+
+/* Drops one user; the last one makes it idle, or frees what has left the table. */
+static GSList *drop_user_locked(struct dg_ref *ref)
+{
+  struct dg_refcache *cache = ref->cache;
+
+  if (--ref->users > 0)
+    return NULL;
+  if (ref->failed || ref->distrusted)
+    return g_slist_prepend(NULL, ref);
+  ref->idle_link.data = ref;
+  g_queue_push_head_link(&cache->idle, &ref->idle_link);
+  return evict_locked(cache, /* all= */ false);
+}
+
+int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
+                     const struct dg_route *route, struct dg_permits *permits,
+                     struct dg_slice prefix, const uint8_t sha256[32], uint32_t purpose,
+                     struct dg_ref **ret_ref, bool *ret_hit, struct dg_error *err)
+{
+  struct ref_name name = {.codec = route->codec, .purpose = purpose};
+  GSList *evicted = NULL;
+  struct dg_ref *ref;
+  int rc = 0;
+
+  memcpy(name.sha256, sha256, sizeof name.sha256);
+  g_mutex_lock(&cache->mutex);
+  ref = find_locked(cache, &name);
+  *ret_hit = ref && !ref->loading;
+  dg_metrics_add(cache->metrics,
+                 *ret_hit ? DG_METRIC_CACHE_HITS_TOTAL : DG_METRIC_CACHE_MISSES_TOTAL, NULL, NULL,
+                 NULL, 1);
+  if (ref) {
+    if (ref->users++ == 0)
+      g_queue_unlink(&cache->idle, &ref->idle_link);
+    while (ref->loading)
+      g_cond_wait(&ref->loaded, &cache->mutex);
+    if (ref->failed) {
+      *err = ref->error;
+      rc = -1;
+      evicted = drop_user_locked(ref);
+    }
+  } else {
+    ref = g_new0(struct dg_ref, 1);
+    ref->cache = cache;
+    ref->name = name;
+    ref->users = 1;
+    ref->loading = true;
+    g_cond_init(&ref->loaded);
+    g_hash_table_insert(cache->entries, &ref->name, ref);
+    g_mutex_unlock(&cache->mutex);
+    rc = load(cache, call, route, permits, prefix, ref, err);
+    g_mutex_lock(&cache->mutex);
+    ref->loading = false;
+    if (rc < 0) {
+      ref->failed = true;
+      ref->error = *err;
+      if (!ref->distrusted)
+        (void)g_hash_table_remove(cache->entries, &ref->name);
+      g_cond_broadcast(&ref->loaded);
+      evicted = drop_user_locked(ref);
+    } else {
+      if (!ref->distrusted)
+        cache->bytes += ref->bytes;
+      g_cond_broadcast(&ref->loaded);
+      evicted = evict_locked(cache, /* all= */ false);
+    }
+    show_locked(cache);
+  }
+  g_mutex_unlock(&cache->mutex);
+  free_evicted(evicted);
+  if (rc == 0)
+    *ret_ref = ref;
+  return rc;
+}
+
+void dg_ref_close(struct dg_ref *ref)
+{
+  struct dg_refcache *cache;
+  GSList *evicted;
+
+  if (!ref)
+    return;
+  cache = ref->cache;
+  g_mutex_lock(&cache->mutex);
+  evicted = drop_user_locked(ref);
+  show_locked(cache);
+  g_mutex_unlock(&cache->mutex);
+  free_evicted(evicted);
+}
+
+const struct dg_codec_ref *dg_ref_codec(const struct dg_ref *ref)
+{
+  return ref->codec_ref;
+}
+
+void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32])
+{
+  GSList *freed = NULL;
+  GHashTableIter iter;
+  gpointer value;
+  char hex[65];
+
+  dg_hex_encode(sha256, 32, hex);
+  g_mutex_lock(&cache->mutex);
+  (void)g_hash_table_remove(cache->notes, hex);
+  g_hash_table_iter_init(&iter, cache->entries);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    struct dg_ref *ref = value;
+
+    if (memcmp(ref->name.sha256, sha256, sizeof ref->name.sha256) != 0)
+      continue;
+    g_hash_table_iter_remove(&iter);
+    ref->distrusted = true;
+    if (!ref->loading)
+      cache->bytes -= ref->bytes;
+    if (ref->users == 0) {
+      g_queue_unlink(&cache->idle, &ref->idle_link);
+      freed = g_slist_prepend(freed, ref);
+    }
+  }
+  g_mutex_unlock(&cache->mutex);
+  free_evicted(freed);
+}
+
+uint64_t dg_refcache_max(const struct dg_refcache *cache)
+{
+  return cache->max_bytes;
+}
+
+void dg_refcache_usage(struct dg_refcache *cache, uint64_t *ret_bytes, uint64_t *ret_entries)
+{
+  g_mutex_lock(&cache->mutex);
+  *ret_bytes = cache->bytes;
+  *ret_entries = g_hash_table_size(cache->entries);
+  g_mutex_unlock(&cache->mutex);
+}
