@@ -424,35 +424,34 @@ size_t dg_djw_encode(const uint8_t *plain, size_t len, uint8_t *out)
 
 size_t dg_djw_estimate_saving(const uint8_t *plain, size_t len)
 {
-  struct counts counts;
-  size_t sampled = len;
-  size_t saving;
+  /* Many small samples: what a section holds changes along its way. */
+  const size_t sample = 256, samples = 16;
+  struct counts counts = {{0}};
+  size_t seen = len;
   uint64_t cost = 0;
+  size_t saving;
   unsigned whole;
-  const size_t part = 1024;
 
   if (len < SECTION_MIN)
     return 0;
-  if (len <= 4 * part) {
+  if (len <= sample * samples) {
     count_bytes(plain, len, &counts);
   } else {
-    struct counts more;
+    for (size_t i = 0; i < samples; i++) {
+      const uint8_t *at = plain + (len - sample) / (samples - 1) * i;
 
-    count_bytes(plain, part, &counts);
-    for (unsigned i = 1; i < 4; i++) {
-      count_bytes(plain + (len - part) / 3 * i, part, &more);
-      for (unsigned s = 0; s < SYMBOLS; s++)
-        counts.of[s] += more.of[s];
+      for (size_t k = 0; k < sample; k++)
+        counts.of[at[k]]++;
     }
-    sampled = 4 * part;
+    seen = sample * samples;
   }
-  whole = log2_sixteenths((uint32_t)sampled);
+  whole = log2_sixteenths((uint32_t)seen);
   for (unsigned s = 0; s < SYMBOLS; s++)
     if (counts.of[s] != 0)
-      cost += (uint64_t)counts.of[s] * (whole - log2_sixteenths(counts.of[s]));
+      cost += (uint64_t)counts.of[s] * MAX(16, whole - log2_sixteenths(counts.of[s]));
   cost /= 16 * 8;
-  if (cost >= sampled)
+  if (cost >= seen)
     return 0;
-  saving = (size_t)((double)(sampled - cost) / (double)sampled * (double)len);
+  saving = (size_t)((double)(seen - cost) / (double)seen * (double)len);
   return saving > 60 ? saving - 60 : 0;
 }

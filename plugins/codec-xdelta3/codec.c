@@ -156,4 +156,7 @@ const struct dg_codec_ops codec_ops = {
     .encode_release = codec_encode_release,
     .encode_finish = codec_encode_finish,
     .encode_close = codec_encode_close,
+    .decode_open = codec_decode_open,
+    .decode_range = codec_decode_range,
+    .decode_close = codec_decode_close,
 };

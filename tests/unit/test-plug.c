@@ -404,6 +404,68 @@ START_TEST(an_item_the_engine_must_not_send_is_refused)
 }
 END_TEST
 
+/* ---- Files --------------------------------------------------------------------- */
+
+/* Loads one of the modules built for this test; expects refusal with `words`. */
+static void expect_load_failure(const char *name, const char *words)
+{
+  g_autofree char *dir = g_strconcat(g_getenv("top_builddir"), "/tests/unit", NULL);
+  const char *const dirs[] = {dir, NULL};
+  struct dg_plug_table *table = dg_plug_table_new(dirs);
+  const struct dg_module *module = NULL;
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_plug_load(table, name, &module, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CONFIG);
+  ck_assert_msg(strstr(err.detail, words) && strstr(err.detail, name), "%s", err.detail);
+  ck_assert_ptr_null(module);
+  dg_plug_table_free(table);
+}
+
+START_TEST(a_missing_symbol_is_a_load_error_with_its_name)
+{
+  expect_load_failure("codec-broken", "nobody_defines_this");
+}
+END_TEST
+
+START_TEST(a_file_of_another_abi_is_refused)
+{
+  expect_load_failure("codec-old", "ABI 2.0");
+}
+END_TEST
+
+START_TEST(a_file_without_operations_is_refused)
+{
+  expect_load_failure("backend-lame", "'create'");
+}
+END_TEST
+
+START_TEST(a_library_that_is_no_plugin_is_refused)
+{
+  expect_load_failure("backend-mute", "DG_PLUGIN_ENTRY");
+}
+END_TEST
+
+START_TEST(a_plugin_that_is_nowhere_is_named_with_the_search_path)
+{
+  expect_load_failure("backend-nowhere", "/tests/unit");
+  expect_load_failure("../etc/passwd", "no plugin name");
+}
+END_TEST
+
+START_TEST(plugins_on_the_path_are_listed_once)
+{
+  g_autofree char *dir = g_strconcat(g_getenv("top_builddir"), "/tests/unit", NULL);
+  const char *const dirs[] = {dir, dir, NULL};
+  struct dg_plug_table *table = dg_plug_table_new(dirs);
+  g_auto(GStrv) names = dg_plug_names(table);
+  g_autofree char *joined = g_strjoinv(" ", names);
+
+  ck_assert_str_eq(joined, "backend-lame backend-mute codec-broken codec-old");
+  dg_plug_table_free(table);
+}
+END_TEST
+
 /* ---- Options ---------------------------------------------------------------- */
 
 static int64_t parsed(uint32_t type, const char *text)
@@ -473,6 +535,7 @@ int main(void)
 {
   Suite *suite = suite_create("plug");
   TCase *modules = tcase_create("modules"), *options = tcase_create("options");
+  TCase *files = tcase_create("files");
   SRunner *runner;
   int failed;
 
@@ -490,11 +553,18 @@ int main(void)
   tcase_add_test(modules, a_read_goes_through_and_ends);
   tcase_add_test(modules, a_get_without_a_reader_is_an_error);
   tcase_add_test(modules, an_item_the_engine_must_not_send_is_refused);
+  tcase_add_test(files, a_missing_symbol_is_a_load_error_with_its_name);
+  tcase_add_test(files, a_file_of_another_abi_is_refused);
+  tcase_add_test(files, a_file_without_operations_is_refused);
+  tcase_add_test(files, a_library_that_is_no_plugin_is_refused);
+  tcase_add_test(files, a_plugin_that_is_nowhere_is_named_with_the_search_path);
+  tcase_add_test(files, plugins_on_the_path_are_listed_once);
   tcase_add_test(options, sizes_and_durations_take_units);
   tcase_add_test(options, an_unknown_option_suggests_the_nearest);
   tcase_add_test(options, a_required_option_must_be_given_and_defaults_fill_the_rest);
   suite_add_tcase(suite, modules);
   suite_add_tcase(suite, options);
+  suite_add_tcase(suite, files);
   runner = srunner_create(suite);
   srunner_run_all(runner, CK_NORMAL);
   failed = srunner_ntests_failed(runner);

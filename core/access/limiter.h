@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Failed attempts per source, and the lockout that follows too many. Memory is
+ * fixed: when a set is full, the entry least worth keeping makes room. While no
+ * failure is remembered, questions cost one atomic load. Thread: [any]. */
+#ifndef DG_CORE_ACCESS_LIMITER_H
+#define DG_CORE_ACCESS_LIMITER_H
+
+#include <deltaglider/plugin.h>
+#include <stdbool.h>
+
+struct dg_limiter;
+
+/* failures: in window_s seconds, before a lockout of lockout_s. 0: never. */
+struct dg_limiter *dg_limiter_new(uint32_t failures, uint32_t window_s, uint32_t lockout_s);
+void dg_limiter_free(struct dg_limiter *limiter); /* NULL is fine */
+
+/* Is this source locked out? Sources are any text, an address or a pair. */
+bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+
+/* Counts a failure; true when this very one starts a lockout. */
+bool dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+
+/* Forgets the failures of a source that has proved itself. */
+void dg_limiter_success(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+
+#endif

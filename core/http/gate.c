@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/http/gate.h"
+
+#include <arpa/inet.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "core/http/libevhtp.h"
+
+#include "common/banned.h"
+
+#define MAX_SINGLE_READ (256u * 1024u)
+#define MAX_SINGLE_WRITE (2u * 1024u * 1024u)
+
+/* ---- A connection's life -------------------------------------------------------- */
+
+static void conn_free(struct dg_conn *conn)
+{
+  struct dg_loop *loop = conn->loop;
+
+  *conn->link = conn->next;
+  if (conn->next)
+    conn->next->link = conn->link;
+  dg_slot_forget(conn);
+  if (conn->stream)
+    dg_stream_detach(conn->stream);
+  /* Since none of its requests ever began, evhtp has only memory to free. */
+  bufferevent_setcb(conn->bev, NULL, NULL, NULL, NULL);
+  evhtp_connection_free(conn->ec);
+  g_free(conn);
+  loop->conn_count--;
+  atomic_fetch_sub(&loop->gate->conn_count, 1);
+  dg_gate_check_idle(loop);
+}
+
+void dg_conn_enter(struct dg_conn *conn)
+{
+  conn->depth++;
+}
+
+void dg_conn_leave(struct dg_conn *conn)
+{
+  if (--conn->depth == 0 && conn->doomed)
+    conn_free(conn);
+}
+
+void dg_conn_doom(struct dg_conn *conn)
+{
+  conn->doomed = true;
+}
+
+static struct evbuffer *input_of(const struct dg_conn *conn)
+{
+  return bufferevent_get_input(conn->bev);
+}
+
+/* Closing with unread bytes in the socket sends a reset, which may destroy our
+ * answer on its way. So our side is closed first and the rest drained. */
+static void linger(struct dg_conn *conn)
+{
+  conn->state = DG_CONN_LINGER;
+  conn->since_ms = conn->linger_since_ms = conn->loop->now_ms;
+  conn->linger_bytes = evbuffer_get_length(input_of(conn));
+  evbuffer_drain(input_of(conn), conn->linger_bytes);
+  (void)shutdown(conn->fd, SHUT_WR);
+}
+
+static void drain_lingering(struct dg_conn *conn)
+{
+  size_t arrived = evbuffer_get_length(input_of(conn));
+
+  evbuffer_drain(input_of(conn), arrived);
+  conn->since_ms = conn->loop->now_ms;
+  conn->linger_bytes += arrived;
+  if (conn->linger_bytes > DG_GATE_LINGER_BYTES)
+    dg_conn_doom(conn);
+}
+
+void dg_conn_settle(struct dg_conn *conn)
+{
+  struct dg_stream *stream = conn->stream;
+
+  if (conn->doomed || !stream || !stream->all_sent || dg_out_pending(conn) > 0)
+    return;
+  if (conn->keep && !conn->body_done)
+    return; /* the rest of the body is still being drained */
+  dg_stream_detach(stream);
+  if (conn->keep) {
+    conn->state = DG_CONN_HEAD;
+    conn->scanned = 0;
+    conn->since_ms = conn->loop->now_ms;
+  } else if (conn->polite_close && conn->body_done && evbuffer_get_length(input_of(conn)) == 0) {
+    dg_conn_doom(conn);
+  } else {
+    linger(conn);
+  }
+}
+
+/* ---- HEAD ------------------------------------------------------------------------- */
+
+/* Length of the complete head at the front of input, 0 if incomplete. */
+static size_t find_head_end(struct dg_conn *conn, struct evbuffer *input, size_t arrived)
+{
+  struct evbuffer_iovec span;
+  struct evbuffer_ptr from, hit;
+  size_t start = conn->scanned > 3 ? conn->scanned - 3 : 0;
+
+  if (evbuffer_peek(input, -1, NULL, &span, 1) == 1) {
+    const char *text = span.iov_base;
+    const char *end = memmem(text + start, span.iov_len - start, "\r\n\r\n", 4);
+
+    return end ? (size_t)(end - text) + 4 : 0;
+  }
+  evbuffer_ptr_set(input, &from, start, EVBUFFER_PTR_SET);
+  hit = evbuffer_search(input, "\r\n\r\n", 4, &from);
+  (void)arrived;
+  return hit.pos < 0 ? 0 : (size_t)hit.pos + 4;
+}
+
+/* Some clients end a body with a stray line break; RFC 9112 2.2 has us skip it. */
+static void skip_blank_lines(struct evbuffer *input)
+{
+  struct evbuffer_iovec span;
+  size_t blank;
+
+  while (evbuffer_peek(input, -1, NULL, &span, 1) > 0 && span.iov_len > 0) {
+    const char *text = span.iov_base;
+
+    for (blank = 0; blank < span.iov_len && (text[blank] == '\r' || text[blank] == '\n'); blank++)
+      ;
+    evbuffer_drain(input, blank);
+    if (blank < span.iov_len)
+      return;
+  }
+}
+
+static int parse_head(struct dg_stream *stream, size_t len, struct dg_head_refusal *ret_refusal)
+{
+  stream->head.fields = stream->fields;
+  if (dg_head_parse(stream->head_text, len, DG_STREAM_INLINE_FIELDS, &stream->head,
+                    ret_refusal) == 0)
+    return 0;
+  if (ret_refusal->status != 431 || stream->fields != stream->inline_fields)
+    return -1;
+  /* More fields than the stream has room for, which is rare: once more. */
+  stream->fields = g_new(struct dg_pair, DG_HEAD_MAX_FIELDS);
+  stream->head.fields = stream->fields;
+  return dg_head_parse(stream->head_text, len, DG_HEAD_MAX_FIELDS, &stream->head, ret_refusal);
+}
+
+/* Returns whether there is more to do now. */
+static bool run_head(struct dg_conn *conn)
+{
+  struct evbuffer *input = input_of(conn);
+  struct dg_head_refusal refusal = {0};
+  struct dg_stream *stream;
+  size_t arrived, len;
+
+  if (conn->scanned == 0)
+    skip_blank_lines(input);
+  arrived = evbuffer_get_length(input);
+  if (arrived == 0) {
+    if (conn->loop->stopping)
+      dg_conn_doom(conn);
+    return false;
+  }
+  if (conn->scanned == 0)
+    conn->since_ms = conn->loop->now_ms;
+  len = find_head_end(conn, input, arrived);
+  if (len == 0 && arrived <= DG_HEAD_MAX_BYTES) {
+    conn->scanned = arrived;
+    return false;
+  }
+  conn->body_done = true;
+  conn->expect_pending = false;
+  if (len == 0 || len > DG_HEAD_MAX_BYTES) {
+    dg_stream_refuse(conn, 431, "The request head is longer than 65536 bytes.");
+    return true;
+  }
+
+  conn->scanned = 0;
+  stream = dg_stream_new(conn->loop, conn, len);
+  evbuffer_remove(input, stream->head_text, len);
+  if (parse_head(stream, len, &refusal) < 0) {
+    dg_stream_refuse(conn, refusal.status, refusal.reason);
+    return true;
+  }
+  dg_stream_fill(stream);
+  conn->keep = stream->head.keep_alive;
+  conn->polite_close = !stream->head.keep_alive;
+  conn->framing = stream->head.framing;
+  conn->body_left = stream->head.content_length;
+  conn->chunked = (struct dg_chunked){0};
+  conn->body_done = conn->framing == DG_FRAMING_NONE;
+  conn->body_refused = false;
+  conn->expect_pending = stream->head.expect_continue && !conn->body_done;
+  conn->in_bytes = conn->out_bytes = conn->window_in = conn->window_out = 0;
+  if (stream->head.raw_path.data[0] == '*') {
+    dg_stream_answer_options(stream);
+  } else if (dg_slot_take(conn)) {
+    dg_stream_start(stream);
+  } else {
+    conn->state = DG_CONN_QUEUED;
+    conn->since_ms = conn->loop->now_ms;
+  }
+  return true;
+}
+
+/* ---- BODY ------------------------------------------------------------------------- */
+
+static bool run_body(struct dg_conn *conn)
+{
+  struct dg_stream *stream = conn->stream;
+  int step = dg_body_step(conn);
+
+  if (step < 0) {
+    if (conn->body_refused) /* already answered: nothing can follow */
+      dg_conn_doom(conn);
+    else
+      dg_stream_refuse(conn, 400, "The chunked transfer coding of the body is malformed.");
+    return false;
+  }
+  if (step == 1) {
+    conn->state = DG_CONN_RESP;
+    stream->body_ended = true;
+  }
+  dg_stream_advance(stream);
+  if (step == 1)
+    dg_conn_settle(conn);
+  /* A full chunk just went to a worker: room for the next. */
+  return step == 1 || (conn->state == DG_CONN_BODY && conn->stream &&
+                       conn->stream->pending_bytes == 0 &&
+                       evbuffer_get_length(input_of(conn)) > 0);
+}
+
+/* ---- The engine --------------------------------------------------------------------- */
+
+/* Input is bounded by what its reader needs: little between bodies. */
+static void set_input_bound(struct dg_conn *conn)
+{
+  size_t bound = conn->state == DG_CONN_BODY ? DG_GATE_BODY_INPUT : DG_GATE_HEAD_INPUT;
+
+  if (conn->input_bound != bound) {
+    conn->input_bound = bound;
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, bound);
+  }
+}
+
+void dg_gate_run(struct dg_conn *conn)
+{
+  unsigned heads = 0;
+  bool more = true;
+
+  if (conn->running)
+    return;
+  conn->running = true;
+  while (more && !conn->doomed) {
+    switch (conn->state) {
+    case DG_CONN_HEAD:
+      if (heads++ < DG_GATE_HEAD_TURN) {
+        more = run_head(conn);
+      } else {
+        bufferevent_trigger(conn->bev, EV_READ,
+                            BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+        more = false;
+      }
+      break;
+    case DG_CONN_BODY:
+      more = run_body(conn);
+      break;
+    case DG_CONN_LINGER:
+      drain_lingering(conn);
+      more = false;
+      break;
+    case DG_CONN_QUEUED:
+    case DG_CONN_RESP:
+      more = false;
+      break;
+    }
+  }
+  conn->running = false;
+  if (!conn->doomed)
+    set_input_bound(conn);
+}
+
+static void on_read(struct bufferevent *bev, void *argument)
+{
+  struct dg_conn *conn = argument;
+
+  (void)bev;
+  dg_conn_enter(conn);
+  dg_loop_clock(conn->loop);
+  dg_gate_run(conn);
+  dg_conn_leave(conn);
+}
+
+/* The output fell to its low mark, or is empty. */
+static void on_write(struct bufferevent *bev, void *argument)
+{
+  struct dg_conn *conn = argument;
+
+  (void)bev;
+  dg_conn_enter(conn);
+  dg_loop_clock(conn->loop);
+  if (conn->stream && !conn->doomed) {
+    if (!conn->stream->all_sent)
+      dg_stream_advance(conn->stream);
+    dg_conn_settle(conn);
+  }
+  if (!conn->doomed && conn->state == DG_CONN_HEAD)
+    dg_gate_run(conn);
+  dg_conn_leave(conn);
+}
+
+/* The client left, or half of it did: an HTTP client that will not send any
+ * more cannot be told from one that is gone, so both end the exchange. */
+static void on_event(struct bufferevent *bev, short what, void *argument)
+{
+  struct dg_conn *conn = argument;
+
+  (void)bev;
+  if (what & BEV_EVENT_CONNECTED)
+    return; /* a TLS handshake is done */
+  dg_conn_enter(conn);
+  dg_loop_clock(conn->loop);
+  dg_conn_doom(conn);
+  dg_conn_leave(conn);
+}
+
+static void format_peer(const struct sockaddr *address, char *text, size_t room)
+{
+  text[0] = '\0';
+  if (!address)
+    return;
+  if (address->sa_family == AF_INET)
+    (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, text,
+                    (socklen_t)room);
+  else if (address->sa_family == AF_INET6)
+    (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr,
+                    text, (socklen_t)room);
+}
+
+int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
+{
+  struct dg_conn *conn = g_new0(struct dg_conn, 1);
+
+  dg_loop_clock(loop);
+  conn->loop = loop;
+  conn->ec = ec;
+  conn->bev = ec->bev;
+  conn->fd = ec->sock;
+  conn->tls = ec->ssl != NULL;
+  conn->state = DG_CONN_HEAD;
+  conn->since_ms = loop->now_ms;
+  format_peer(ec->saddr, conn->peer, sizeof conn->peer);
+  conn->next = loop->conns;
+  conn->link = &loop->conns;
+  if (conn->next)
+    conn->next->link = &conn->next;
+  loop->conns = conn;
+  loop->conn_count++;
+  /* The callbacks that were here are evhtp's: its parser starts from them. */
+  bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
+  bufferevent_setwatermark(conn->bev, EV_WRITE, DG_GATE_OUT_LOW, 0);
+  bufferevent_set_max_single_read(conn->bev, MAX_SINGLE_READ);
+  bufferevent_set_max_single_write(conn->bev, MAX_SINGLE_WRITE);
+  set_input_bound(conn);
+  dg_loop_need_sweep(loop);
+  return 0;
+}
+
+/* ---- Time --------------------------------------------------------------------------- */
+
+/* Too little moved in a whole window, while it was the client's turn. */
+static bool window_missed(struct dg_conn *conn, bool clients_turn, uint64_t moved,
+                          uint64_t *window_mark)
+{
+  const struct dg_gate_params *params = &conn->loop->gate->params;
+  bool missed;
+
+  if (!clients_turn) {
+    conn->since_ms = conn->loop->now_ms;
+    *window_mark = moved;
+    return false;
+  }
+  if (conn->loop->now_ms - conn->since_ms < params->window_ms)
+    return false;
+  missed = moved - *window_mark < params->window_bytes;
+  conn->since_ms = conn->loop->now_ms;
+  *window_mark = moved;
+  return missed;
+}
+
+static void sweep_exchange(struct dg_conn *conn)
+{
+  const struct dg_gate_params *params = &conn->loop->gate->params;
+  struct dg_stream *stream = conn->stream;
+  uint64_t now_ms = conn->loop->now_ms;
+  size_t unsent = dg_out_pending(conn);
+
+  if (unsent > 0) {
+    if (window_missed(conn, true, conn->out_bytes - unsent, &conn->window_out))
+      dg_conn_doom(conn);
+  } else if (stream->job_running) {
+    (void)window_missed(conn, false, conn->in_bytes, &conn->window_in);
+    if (now_ms - stream->job_since_ms > params->request_timeout_ms)
+      dg_stream_refuse(conn, 504, "The request took the server too long.");
+  } else if (conn->state == DG_CONN_BODY &&
+             window_missed(conn, true, conn->in_bytes, &conn->window_in)) {
+    dg_stream_refuse(conn, 408, "The request body came too slowly.");
+  }
+}
+
+static void sweep_conn(struct dg_conn *conn)
+{
+  const struct dg_gate_params *params = &conn->loop->gate->params;
+  uint64_t waited_ms = conn->loop->now_ms - conn->since_ms;
+
+  switch (conn->state) {
+  case DG_CONN_HEAD:
+    if (conn->scanned == 0) {
+      if (waited_ms > params->idle_ms)
+        dg_conn_doom(conn);
+    } else if (waited_ms > params->head_ms) {
+      conn->body_done = true;
+      dg_stream_refuse(conn, 408, "The request head came too slowly.");
+    }
+    break;
+  case DG_CONN_QUEUED:
+    if (waited_ms > params->request_timeout_ms)
+      dg_stream_refuse(conn, 503, "Please reduce your request rate.");
+    break;
+  case DG_CONN_BODY:
+  case DG_CONN_RESP:
+    sweep_exchange(conn);
+    break;
+  case DG_CONN_LINGER:
+    if (waited_ms > params->linger_ms ||
+        conn->loop->now_ms - conn->linger_since_ms > DG_GATE_LINGER_TOTAL_MS)
+      dg_conn_doom(conn);
+    break;
+  }
+}
+
+static void for_each_conn(struct dg_loop *loop, void (*visit)(struct dg_conn *conn))
+{
+  struct dg_conn *next;
+
+  for (struct dg_conn *conn = loop->conns; conn; conn = next) {
+    next = conn->next;
+    dg_conn_enter(conn);
+    visit(conn);
+    dg_conn_leave(conn);
+  }
+}
+
+void dg_gate_sweep(struct dg_loop *loop)
+{
+  dg_loop_clock(loop);
+  for_each_conn(loop, sweep_conn);
+}
+
+/* ---- The end -------------------------------------------------------------------------- */
+
+void dg_gate_check_idle(struct dg_loop *loop)
+{
+  if (loop->stopping && loop->conn_count == 0 && loop->stream_count == 0 && loop->gate->on_idle)
+    loop->gate->on_idle(loop->gate, loop);
+}
+
+static void stop_conn(struct dg_conn *conn)
+{
+  if (conn->state == DG_CONN_HEAD && conn->scanned == 0 &&
+      evbuffer_get_length(input_of(conn)) == 0)
+    dg_conn_doom(conn);
+}
+
+void dg_gate_stop(struct dg_loop *loop)
+{
+  dg_loop_unlisten(loop);
+  loop->stopping = true;
+  for_each_conn(loop, stop_conn);
+  dg_gate_check_idle(loop);
+}
+
+void dg_gate_kill(struct dg_loop *loop)
+{
+  for_each_conn(loop, dg_conn_doom);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job of a stream: everything of one exchange that may block.
+ *
+ * One run does as much as its input allows: a small GET opens, reads and
+ * releases in a single trip to a worker, a small PUT takes its body and
+ * commits in one. What is left waits for the loop to submit the next run. */
+#include "config.h"
+
+#include "core/http/gate.h"
+
+#include <event2/buffer.h>
+#include <inttypes.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/banned.h"
+
+/* A chunk that a slow source has not filled after this goes out as it is. */
+#define PATIENCE_US 20000u
+
+static bool cancelled(const struct dg_stream *stream)
+{
+  return __atomic_load_n(&stream->cancelled, __ATOMIC_RELAXED) != 0;
+}
+
+static uint64_t now_us(void)
+{
+  struct timespec now;
+
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+/* ---- The request's side ------------------------------------------------------ */
+
+/* Hands the input over span by span, without joining them. */
+static int feed(struct dg_stream *stream, struct dg_error *err)
+{
+  struct evbuffer_iovec spans[16];
+  size_t total = stream->input ? evbuffer_get_length(stream->input) : 0;
+
+  while (total > 0) {
+    int count = evbuffer_peek(stream->input, -1, NULL, spans, 16);
+    size_t taken = 0;
+
+    if (count > 16)
+      count = 16;
+    for (int i = 0; i < count; i++) {
+      if (cancelled(stream))
+        return dg_fail(err, DG_E_CANCELLED, "the client left during the upload");
+      if (dg_payload_write(stream->payload, spans[i].iov_base, spans[i].iov_len, err) < 0)
+        return -1;
+      taken += spans[i].iov_len;
+      if (stream->x.response.status != 0)
+        return 0; /* answered from within body(): the rest is refused */
+    }
+    evbuffer_drain(stream->input, taken);
+    total -= taken;
+  }
+  return 0;
+}
+
+static int begin(struct dg_stream *stream, struct dg_error *err)
+{
+  struct dg_exchange *x = &stream->x;
+  uint64_t raw_length = stream->head.framing == DG_FRAMING_CHUNKED ? DG_TO_END
+                                                                   : stream->head.content_length;
+
+  stream->begun = true;
+  if (x->handler->body_mode != DG_BODY_NONE &&
+      dg_payload_open(x, raw_length, &stream->payload, err) < 0)
+    return -1;
+  return x->handler->begin ? x->handler->begin(x, err) : 0;
+}
+
+static int finish(struct dg_stream *stream, struct dg_error *err)
+{
+  struct dg_exchange *x = &stream->x;
+
+  stream->finished = true;
+  if (stream->payload && dg_payload_end(stream->payload, err) < 0)
+    return -1;
+  if (x->response.status == 0 && x->handler->finish(x, err) < 0)
+    return -1;
+  if (x->response.status == 0)
+    return dg_fail(err, DG_E_INTERNAL, "operation %s set no response", x->handler->operation);
+  return 0;
+}
+
+static int take_request(struct dg_stream *stream, struct dg_error *err)
+{
+  if (cancelled(stream))
+    return dg_fail(err, DG_E_CANCELLED, "the client left");
+  if (!stream->begun && begin(stream, err) < 0)
+    return -1;
+  if (stream->x.response.status != 0)
+    return 0;
+  if (stream->payload && feed(stream, err) < 0)
+    return -1;
+  if (stream->x.response.status != 0 || !stream->input_ended)
+    return 0;
+  return finish(stream, err);
+}
+
+/* ---- The response's side ------------------------------------------------------ */
+
+static void close_reader(struct dg_stream *stream)
+{
+  struct dg_reader *reader = stream->x.response.reader;
+
+  stream->x.response.reader = NULL;
+  stream->reading = false;
+  if (reader)
+    reader->ops->close(reader);
+}
+
+/* The rest as a plain file, which the loop sends without us: 1 if it is one,
+ * 0 if it must be read, or -1. */
+static int take_file(struct dg_stream *stream, struct dg_error *err)
+{
+  struct dg_reader *reader = stream->x.response.reader;
+  struct dg_error refused = {0};
+  int32_t fd = -1;
+  uint64_t offset = 0, length = 0;
+
+  stream->asked_file = true;
+  if (!stream->may_sendfile || stream->reader_left < DG_GATE_SENDFILE_MIN ||
+      !reader->ops->file_range ||
+      reader->ops->file_range(reader, &fd, &offset, &length, &refused) < 0)
+    return 0;
+  if (length != stream->reader_left) {
+    (void)close(fd);
+    return dg_fail(err, DG_E_INTERNAL,
+                   "file_range gave %" PRIu64 " bytes for a response of %" PRIu64, length,
+                   stream->reader_left);
+  }
+  stream->file_fd = fd;
+  stream->file_offset = offset;
+  stream->file_length = length;
+  stream->reader_left = 0;
+  return 1;
+}
+
+/* Fills one block. */
+static int read_block(struct dg_stream *stream, struct dg_block **ret_block, struct dg_error *err)
+{
+  struct dg_reader *reader = stream->x.response.reader;
+  size_t room = stream->reader_left < DG_BLOCK_BYTES ? (size_t)stream->reader_left : DG_BLOCK_BYTES;
+  struct dg_block *block = dg_block_new(room);
+  uint64_t until_us = 0;
+
+  if (!block)
+    return dg_fail(err, DG_E_SLOW_DOWN, "no memory for a response block");
+  while (block->len < room) {
+    size_t got = 0;
+
+    if (cancelled(stream)) {
+      dg_block_free(block);
+      return dg_fail(err, DG_E_CANCELLED, "the client left during the download");
+    }
+    if (reader->ops->read(reader, block->data + block->len, room - block->len, &got, err) < 0) {
+      dg_block_free(block);
+      return -1;
+    }
+    if (got == 0) {
+      size_t had = block->len;
+
+      dg_block_free(block);
+      return dg_fail(err, DG_E_CORRUPT, "the object ended %" PRIu64 " bytes early",
+                     stream->reader_left - had);
+    }
+    block->len += got;
+    if (block->len < room) {
+      uint64_t now = now_us();
+
+      if (until_us == 0)
+        until_us = now + PATIENCE_US;
+      else if (now > until_us)
+        break;
+    }
+  }
+  stream->reader_left -= block->len;
+  *ret_block = block;
+  return 0;
+}
+
+static int give_response(struct dg_stream *stream, struct dg_error *err)
+{
+  struct dg_response *response = &stream->x.response;
+
+  if (!stream->reading) {
+    stream->reader_left = response->length;
+    stream->reading = true;
+  }
+  if (dg_request_is(&stream->x.request, "HEAD") || response->status == 204 ||
+      response->status == 304)
+    stream->reader_left = 0;
+  if (stream->reader_left && !stream->asked_file) {
+    int taken = take_file(stream, err);
+
+    if (taken != 0)
+      return taken < 0 ? -1 : 0;
+  }
+  while (stream->reader_left && stream->block_count < stream->want_blocks) {
+    if (read_block(stream, &stream->blocks[stream->block_count], err) < 0)
+      return -1;
+    stream->block_count++;
+  }
+  return 0;
+}
+
+/* ---- The job ------------------------------------------------------------------ */
+
+/* Nothing of the handler remains: exactly once, whatever happened before. */
+static void release(struct dg_stream *stream)
+{
+  struct dg_exchange *x = &stream->x;
+
+  if (stream->released)
+    return;
+  stream->released = true;
+  close_reader(stream);
+  dg_payload_free(stream->payload);
+  stream->payload = NULL;
+  if (x->handler && x->handler->release)
+    x->handler->release(x);
+}
+
+/* An error turns into an answer as long as no byte of another one has left. */
+static void answer_error(struct dg_stream *stream, const struct dg_error *err)
+{
+  for (uint32_t i = 0; i < stream->block_count; i++)
+    dg_block_free(stream->blocks[i]);
+  stream->block_count = 0;
+  close_reader(stream);
+  if (stream->head_sent) {
+    stream->x.error = *err;
+    stream->broken = true;
+  } else {
+    dg_respond_error(&stream->x, err);
+  }
+}
+
+void dg_pump_run(struct dg_job *job)
+{
+  struct dg_stream *stream = (struct dg_stream *)((char *)job - offsetof(struct dg_stream, job));
+  struct dg_exchange *x = &stream->x;
+  struct dg_error err = {0};
+
+  if (x->response.status == 0 && take_request(stream, &err) < 0)
+    answer_error(stream, &err);
+  if (stream->input)
+    evbuffer_drain(stream->input, evbuffer_get_length(stream->input));
+  if (x->response.status != 0 && x->response.reader && !cancelled(stream) &&
+      give_response(stream, &err) < 0)
+    answer_error(stream, &err);
+  if (cancelled(stream) || stream->broken ||
+      (x->response.status != 0 && (!x->response.reader || stream->reader_left == 0)))
+    release(stream);
+  dg_loop_post(stream->loop, &stream->done);
+}

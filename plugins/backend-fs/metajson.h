@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON inside the attribute user.dg.metadata, as DeltaGlider Proxy writes
+ * it, byte for byte: compact, in this order,
+ *
+ *   tool original_name file_sha256 file_size md5 [multipart_etag] created_at
+ *   [content_type] [user_metadata] note, then
+ *     reference: source_name
+ *     delta:     ref_path ref_sha256 delta_size delta_cmd
+ *
+ * Our own fields follow in one object, which DeltaGlider Proxy ignores:
+ *
+ *   "dg_ext":{"NAME":"VALUE",...}
+ *
+ * Reading ignores unknown fields and takes the aliases `direct` for
+ * `passthrough` and `ref_key` for `ref_path`. */
+#ifndef DG_FS_METAJSON_H
+#define DG_FS_METAJSON_H
+
+#include <glib.h>
+
+#include <deltaglider/plugin.h>
+
+/* Leaves out what only informs humans and can be had elsewhere
+ * (original_name, delta_cmd): for filesystems with little room. */
+#define DG_FS_JSON_TERSE 1u
+
+/* Appends the JSON of meta. DG_E_INVALID_ARGUMENT if a text is not UTF-8 or
+ * the variant is unknown. [any] */
+int dg_fs_json_write(const struct dg_meta *meta, unsigned flags, GString *out,
+                     struct dg_error *err);
+
+/* Parses JSON into an empty meta through the host's meta services.
+ * DG_E_CORRUPT, with the reason, for anything that cannot be trusted. [any] */
+int dg_fs_json_read(const struct dg_host *host, struct dg_slice json, struct dg_meta *meta,
+                    struct dg_error *err);
+
+/* RFC 3339 with an offset or 'Z'; up to 9 fraction digits kept. Returns 0 or
+ * -1. [any] */
+int dg_fs_time_parse(const char *text, int64_t *ret_s, uint32_t *ret_ns);
+
+/* UTC with 'Z' and 0, 3, 6 or 9 fraction digits, whichever is exact. [any] */
+void dg_fs_time_append(GString *out, int64_t s, uint32_t ns);
+
+#endif
