@@ -27,6 +27,17 @@ static int memory_read_at(void *self, uint64_t offset, void *buffer, size_t len,
   return 0;
 }
 
+static int same_bytes(const GByteArray *got, const uint8_t *wanted, size_t len)
+{
+  return got->len == len && (len == 0 || memcmp(got->data, wanted, len) == 0);
+}
+
+/* The first bytes of it, at least: what came out before an error. */
+static int same_start(const GByteArray *got, const GByteArray *wanted)
+{
+  return got->len <= wanted->len && same_bytes(got, wanted->data, got->len);
+}
+
 static void sha256_of(const void *data, size_t len, uint8_t digest[32])
 {
   g_autoptr(GChecksum) sha256 = g_checksum_new(G_CHECKSUM_SHA256);
@@ -94,16 +105,15 @@ static void check_decodes(void *codec, const struct dg_codec_ref *ref, const GBy
   ck_assert_int_eq(o.info.verified, 0);
   whole = read_range(&o, everything, 100001, &err);
   ck_assert_msg(err.code == 0, "%s: %s", name, err.detail);
-  ck_assert_msg(whole->len == target->len && memcmp(whole->data, target->data, target->len) == 0,
-                "%s: other bytes", name);
+  ck_assert_msg(same_bytes(whole, target->data, target->len), "%s: other bytes", name);
   for (unsigned i = 0; i < 4 && target->len > 0; i++) {
     uint64_t offset = fixture_random(&seed) % target->len;
     uint64_t length = fixture_random(&seed) % (target->len - offset + 1);
     g_autoptr(GByteArray) part = read_range(&o, (struct dg_range){offset, length}, 5000, &err);
 
     ck_assert_msg(err.code == 0, "%s: %s", name, err.detail);
-    ck_assert_msg(part->len == length && memcmp(part->data, target->data + offset, length) == 0,
-                  "%s: other bytes in a range", name);
+    ck_assert_msg(same_bytes(part, target->data + offset, length), "%s: other bytes in a range",
+                  name);
   }
   codec_ops.decode_close(o.decoder);
 }
@@ -352,7 +362,7 @@ START_TEST(flipped_bits_end_in_an_error_or_in_an_unverified_result)
 
       ck_assert_int_eq(o.info.verified, 0);
       if (err.code == 0)
-        wrong += out->len != target->len || memcmp(out->data, target->data, out->len) != 0;
+        wrong += !same_bytes(out, target->data, target->len);
       codec_ops.decode_close(o.decoder);
     }
     if (err.code != 0)
@@ -407,8 +417,7 @@ START_TEST(own_deltas_are_verified_when_the_header_is_known)
   ck_assert_int_eq(o.info.seekable != 0, _i != 2);
   ck_assert_uint_eq(o.info.window_count, (target->len - 1) / 65536 + 1);
   out = read_range(&o, everything, 1 << 20, &err);
-  ck_assert_uint_eq(out->len, target->len);
-  ck_assert_int_eq(memcmp(out->data, target->data, out->len), 0);
+  ck_assert(same_bytes(out, target->data, target->len));
   codec_ops.decode_close(o.decoder);
   codec_ops.ref_close(ref);
   codec_ops.destroy(codec);
@@ -445,10 +454,8 @@ START_TEST(verified_reads_never_give_wrong_bytes)
       g_autoptr(GByteArray) out = read_range(&o, everything, 20000, &err);
 
       /* Whatever came out, even before an error, is right if it is verified. */
-      if (o.info.verified) {
-        ck_assert_uint_le(out->len, target->len);
-        ck_assert_int_eq(memcmp(out->data, target->data, out->len), 0);
-      }
+      if (o.info.verified)
+        ck_assert(same_start(out, target));
       codec_ops.decode_close(o.decoder);
     }
     noticed += err.code != 0;
@@ -487,7 +494,7 @@ START_TEST(a_damaged_reference_is_noticed)
   ck_assert_int_eq(open_delta(&o, codec, ref, delta, target->len, digest, &err), 0);
   out = read_range(&o, everything, 20000, &err);
   ck_assert_int_eq(err.code, DG_E_CORRUPT);
-  ck_assert_int_eq(memcmp(out->data, target->data, out->len), 0);
+  ck_assert(same_start(out, target));
   codec_ops.decode_close(o.decoder);
   codec_ops.ref_close(ref);
   codec_ops.destroy(codec);
@@ -520,8 +527,7 @@ START_TEST(an_index_that_cannot_be_trusted_is_ignored_not_believed)
   ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_ignored"));
   out = read_range(&o, everything, 20000, &err);
   ck_assert_int_eq(err.code, 0);
-  ck_assert_uint_eq(out->len, target->len);
-  ck_assert_int_eq(memcmp(out->data, target->data, out->len), 0);
+  ck_assert(same_bytes(out, target->data, target->len));
   codec_ops.decode_close(o.decoder);
   codec_ops.ref_close(ref);
   codec_ops.destroy(codec);
