@@ -290,11 +290,11 @@ int dg_fs_remove(struct dg_fs *fs, const struct dg_item *item, struct dg_error *
   rc = dg_fs_dirs_find(fs, place.bucket, place.dir, &dirs, err);
   for (unsigned i = dirs.count; rc == 0 && i-- > 0;)
     rc = remove_in_dir(fs, &place, &names, dirs.fd[i], &found, err);
-  dg_fs_dirs_close(&dirs);
   if (rc == 0 && !found)
     rc = dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
   if (rc == 0 && dg_fs_step(fs, "fs.remove.prune") == 0)
-    dg_fs_prune(fs, place.bucket, place.dir);
+    dg_fs_prune(fs, &dirs, place.dir);
+  dg_fs_dirs_close(&dirs);
   (void)pthread_rwlock_unlock(lock);
   if (rc == 0)
     (void)dg_fs_step(fs, "fs.remove.done");

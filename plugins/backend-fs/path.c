@@ -444,32 +444,36 @@ int dg_fs_dir_make(struct dg_fs *fs, struct dg_slice bucket, struct dg_slice dir
   }
 }
 
-void dg_fs_prune(struct dg_fs *fs, struct dg_slice bucket, struct dg_slice dir)
+/* Upwards from one directory, which is transferred. The parent is taken
+ * before the removal, through "..": nothing on the way is a link. */
+static void prune_from(struct dg_fs *fs, int fd, struct dg_slice dir)
 {
-  while (dir.len) {
-    struct dg_slice parent = dir;
-    struct dg_fs_dirs dirs = {0};
+  while (dir.len && fd >= 0) {
+    DG_FS_AUTO_FD child = fd;
     struct dg_fs_names names;
-    struct dg_error ignored;
-    struct dg_slice segment;
-    bool emptied = false;
+    struct dg_slice segment = {dir.data, dir.len - 1};
+    bool removed = false;
 
-    parent.len--;
-    while (parent.len && parent.data[parent.len - 1] != '/')
-      parent.len--;
-    segment = (struct dg_slice){dir.data + parent.len, dir.len - 1 - parent.len};
-    if (dg_fs_dirs_find(fs, bucket, parent, &dirs, &ignored) < 0)
-      return;
+    fd = openat(child, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (segment.len && segment.data[segment.len - 1] != '/')
+      segment.len--;
+    dir.len -= 1;
+    segment = (struct dg_slice){dir.data + segment.len, dir.len - segment.len};
+    dir.len -= segment.len;
     dg_fs_names(fs, segment, DG_FS_ROLE_DIR, &names);
-    for (unsigned i = 0; i < dirs.count; i++)
-      for (unsigned j = 0; j < names.count; j++)
-        if (unlinkat(dirs.fd[i], names.name[j], AT_REMOVEDIR) == 0 || errno == ENOENT)
-          emptied = true;
-        else if (errno != ENOTDIR)
-          j = names.count; /* not empty, or in use: stop asking */
-    dg_fs_dirs_close(&dirs);
-    if (!emptied)
+    for (unsigned i = 0; i < names.count && fd >= 0 && !removed; i++)
+      removed = unlinkat(fd, names.name[i], AT_REMOVEDIR) == 0;
+    if (!removed) {
+      dg_fs_close_fd(&fd);
       return;
-    dir = parent;
+    }
   }
+  dg_fs_close_fd(&fd);
+}
+
+void dg_fs_prune(struct dg_fs *fs, struct dg_fs_dirs *dirs, struct dg_slice dir)
+{
+  for (unsigned i = 0; i < dirs->count; i++)
+    prune_from(fs, dirs->fd[i], dir);
+  dirs->count = 0;
 }

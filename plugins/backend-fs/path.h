@@ -85,8 +85,9 @@ int dg_fs_open_entry(const struct dg_fs *fs, int dir_fd, const char *name,
  * name. Caller holds layout_lock. */
 int dg_fs_relocate(struct dg_fs *fs, int dir_fd, const char *name, struct dg_error *err);
 
-/* Removes directories that became empty, from `dir` upwards, never
- * `deltaspaces` itself. Best effort. */
-void dg_fs_prune(struct dg_fs *fs, struct dg_slice bucket, struct dg_slice dir);
+/* Removes directories that became empty, from those of `dir` (whose
+ * descriptors are transferred) upwards, never `deltaspaces` itself. Best
+ * effort. */
+void dg_fs_prune(struct dg_fs *fs, struct dg_fs_dirs *dirs, struct dg_slice dir);
 
 #endif

@@ -62,9 +62,12 @@ static void remove_tree(const char *path)
                      NULL, NULL, NULL);
 }
 
-static char *make_base(void)
+/* in_memory: a tmpfs if it has attributes (Linux 6.6), for tests that make
+ * many objects and learn nothing from a real sync. */
+static char *make_base(bool in_memory)
 {
-  const char *candidates[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "."};
+  const char *candidates[] = {in_memory ? "/dev/shm" : NULL, getenv("TMPDIR"), "/tmp", "/var/tmp",
+                              "."};
 
   for (size_t i = 0; i < G_N_ELEMENTS(candidates); i++) {
     char *base;
@@ -116,12 +119,20 @@ void fs_fixture_restart(struct fs_fixture *fixture)
   ck_assert_msg(fs_fixture_open(fixture, &err) == 0, "%s", err.detail);
 }
 
-struct fs_fixture *fs_fixture_new(void)
+void fs_fixture_require(void)
+{
+  char *base = make_base(false);
+
+  remove_tree(base);
+  g_free(base);
+}
+
+struct fs_fixture *fs_fixture_new(bool in_memory)
 {
   struct fs_fixture *fixture = g_new0(struct fs_fixture, 1);
   struct dg_error err = {0};
 
-  fixture->base = make_base();
+  fixture->base = make_base(in_memory);
   fixture->root = g_build_filename(fixture->base, "data", NULL);
   fixture->cache = g_build_filename(fixture->base, "cache", NULL);
   ck_assert_int_eq(g_mkdir(fixture->cache, 0700), 0);

@@ -4,6 +4,8 @@
 #ifndef DG_TEST_FS_FIXTURE_H
 #define DG_TEST_FS_FIXTURE_H
 
+#include <stdbool.h>
+
 #include <glib.h>
 
 #include <deltaglider/plugin.h>
@@ -25,9 +27,12 @@ struct fs_fixture {
   GPtrArray *steps; /* every step asked for, when not NULL */
 };
 
-/* A fresh root with bucket "bkt"; skips the whole program (exit 77) when no
- * temporary directory with user extended attributes is to be had. */
-struct fs_fixture *fs_fixture_new(void);
+/* Ends the program with status 77, saying why, when no temporary directory
+ * with user extended attributes is to be had. First thing in main(). */
+void fs_fixture_require(void);
+
+/* A fresh root with bucket "bkt". in_memory: on a tmpfs where that will do. */
+struct fs_fixture *fs_fixture_new(bool in_memory);
 void fs_fixture_free(struct fs_fixture *fixture);
 
 /* Closes and opens the instance again, as a restart does. */

@@ -15,7 +15,7 @@ static struct fs_fixture *fixture;
 
 static void setup(void)
 {
-  fixture = fs_fixture_new();
+  fixture = fs_fixture_new(/* in_memory= */ false);
 }
 
 static void teardown(void)
@@ -349,6 +349,7 @@ int main(void)
   SRunner *runner;
   int failed;
 
+  fs_fixture_require();
   tcase_add_checked_fixture(tcase, setup, teardown);
   tcase_add_test(tcase, an_object_comes_back_and_leaves_nothing_staged);
   tcase_add_test(tcase, the_layout_is_the_one_of_deltaglider_proxy);
