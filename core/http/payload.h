@@ -17,6 +17,14 @@
 
 struct dg_payload;
 
+/* What a form upload may carry beside its file. */
+#define DG_PAYLOAD_FORM_BYTES (256u * 1024u)
+
+/* [loop] Sets x->payload from the head, once x->identity is known: announced
+ * length, digest, checksum. DG_E_INVALID_REQUEST, _INVALID_ARGUMENT or
+ * _MISSING_LENGTH for headers that contradict each other. */
+int dg_payload_facts_read(struct dg_exchange *x, struct dg_error *err);
+
 /* [worker] After dg_front_route(), before the first body byte. Reads the head:
  * fails with the S3 error for a bad mix of headers, or a body announced as too
  * long. raw_length: of the body on the wire, DG_TO_END if unknown (chunked). */

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/http/front.h"
+
+#include "common/clock.h"
+#include "common/slice.h"
+#include "core/config/config.h"
+#include "core/http/op.h"
+#include "core/http/payload.h"
+#include "core/observe/log.h"
+#include "core/observe/metrics.h"
+#include "core/s3/names.h"
+
+#include "common/banned.h"
+
+/* ---- Which handler ------------------------------------------------------------- */
+
+/* Operations without a row are NotImplemented. */
+static const struct dg_handler *const handlers[DG_OP_COUNT] = {
+    [DG_OP_OPTIONS] = &dg_op_options,
+    [DG_OP_HEAD_ROOT] = &dg_op_head_root,
+    [DG_OP_LIST_BUCKETS] = &dg_op_list_buckets,
+    [DG_OP_LIST_OBJECTS] = &dg_op_list_objects,
+    [DG_OP_LIST_OBJECTS_V2] = &dg_op_list_objects_v2,
+    [DG_OP_LIST_MULTIPART_UPLOADS] = &dg_op_list_uploads,
+    [DG_OP_GET_BUCKET_LOCATION] = &dg_op_bucket_location,
+    [DG_OP_GET_BUCKET_VERSIONING] = &dg_op_bucket_versioning,
+    [DG_OP_GET_BUCKET_ACL] = &dg_op_bucket_acl,
+    [DG_OP_CREATE_BUCKET] = &dg_op_create_bucket,
+    [DG_OP_DELETE_BUCKET] = &dg_op_delete_bucket,
+    [DG_OP_HEAD_BUCKET] = &dg_op_head_bucket,
+    [DG_OP_DELETE_OBJECTS] = &dg_op_delete_objects,
+    [DG_OP_POST_OBJECT] = &dg_op_post_object,
+    [DG_OP_GET_OBJECT] = &dg_op_get_object,
+    [DG_OP_GET_OBJECT_ACL] = &dg_op_object_acl,
+    [DG_OP_GET_OBJECT_TAGGING] = &dg_op_object_tagging,
+    [DG_OP_GET_OBJECT_ATTRIBUTES] = &dg_op_object_attributes,
+    [DG_OP_LIST_PARTS] = &dg_op_list_parts,
+    [DG_OP_HEAD_OBJECT] = &dg_op_head_object,
+    [DG_OP_PUT_OBJECT] = &dg_op_put_object,
+    [DG_OP_COPY_OBJECT] = &dg_op_copy_object,
+    [DG_OP_UPLOAD_PART] = &dg_op_upload_part,
+    [DG_OP_UPLOAD_PART_COPY] = &dg_op_upload_part_copy,
+    [DG_OP_DELETE_OBJECT] = &dg_op_delete_object,
+    [DG_OP_ABORT_MULTIPART_UPLOAD] = &dg_op_abort_upload,
+    [DG_OP_CREATE_MULTIPART_UPLOAD] = &dg_op_create_upload,
+    [DG_OP_COMPLETE_MULTIPART_UPLOAD] = &dg_op_complete_upload,
+};
+
+static const struct {
+  const char *path;
+  const struct dg_handler *handler;
+} endpoints[] = {
+    {"/_/health", &dg_op_health},
+    {"/_/ready", &dg_op_ready},
+    {"/_/stats", &dg_op_stats},
+    {"/_/metrics", &dg_op_metrics},
+};
+
+static bool is_endpoint_path(struct dg_slice path)
+{
+  return dg_slice_starts_with(path, DG_SLICE("/_/")) || dg_slice_equal_str(path, "/_");
+}
+
+/* ---- Routing ------------------------------------------------------------------- */
+
+static int refuse(struct dg_exchange *x, const struct dg_error *err)
+{
+  x->error = *err;
+  dg_respond_error(x, err);
+  return -1;
+}
+
+/* The operator's endpoints: no bucket, no signature. */
+static int route_endpoint(struct dg_exchange *x)
+{
+  struct dg_error err = {0};
+
+  if (!dg_request_is(&x->request, "GET") && !dg_request_is(&x->request, "HEAD")) {
+    (void)dg_fail(&err, DG_E_METHOD_NOT_ALLOWED, "endpoints are read with GET");
+    return refuse(x, &err);
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(endpoints); i++) {
+    if (dg_slice_equal_str(x->request.raw_path, endpoints[i].path)) {
+      x->handler = endpoints[i].handler;
+      return 0;
+    }
+  }
+  (void)dg_fail(&err, DG_E_NO_SUCH_KEY, "no such endpoint");
+  return refuse(x, &err);
+}
+
+static void count_identity(struct dg_exchange *x, bool passed)
+{
+  struct dg_metrics *metrics = x->server->metrics;
+
+  if (passed && x->identity.kind != DG_IDENTITY_USER)
+    return;
+  dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, passed ? "success" : "failure", NULL,
+                 NULL, 1);
+  if (!passed && x->identity.failure)
+    dg_metrics_add(metrics, DG_METRIC_AUTH_FAILURES_TOTAL, x->identity.failure, NULL, NULL, 1);
+}
+
+/* Names are judged after the signature: a stranger learns nothing. */
+static int check_names(struct dg_exchange *x, struct dg_error *err)
+{
+  if (x->target.bucket.len && dg_bucket_name_check(x->target.bucket, err) < 0)
+    return -1;
+  return x->target.key.len ? dg_key_check(x->target.key, err) : 0;
+}
+
+/* A stored body needs a length, or chunks that end by themselves. */
+static int check_length(const struct dg_exchange *x, struct dg_error *err)
+{
+  if (x->handler->body_mode == DG_BODY_STREAM && x->request.content_length < 0 &&
+      !x->request.chunked)
+    return dg_fail(err, DG_E_MISSING_LENGTH, "neither Content-Length nor chunked");
+  return 0;
+}
+
+int dg_front_route(struct dg_exchange *x)
+{
+  struct dg_server_context *server = x->server;
+  struct dg_error err = {0};
+  bool endpoint = is_endpoint_path(x->request.raw_path);
+
+  if (dg_target_parse(&x->request,
+                      endpoint ? NULL : (const char *const *)server->snapshot->base_domains,
+                      &x->target, &err) < 0)
+    return refuse(x, &err);
+  if (endpoint)
+    return route_endpoint(x);
+  x->handler = handlers[x->target.op] ? handlers[x->target.op] : &dg_op_not_implemented;
+  if (dg_identity_verify(server->access, &x->request, &x->target, dg_time_now_s(), &x->identity,
+                         &err) < 0) {
+    count_identity(x, false);
+    return refuse(x, &err);
+  }
+  count_identity(x, true);
+  if (check_names(x, &err) < 0 || dg_payload_facts_read(x, &err) < 0 || check_length(x, &err) < 0)
+    return refuse(x, &err);
+  return 0;
+}
+
+/* ---- Afterwards ------------------------------------------------------------------ */
+
+/* Metric labels are literals of a closed set. */
+static const char *method_label(const struct dg_exchange *x)
+{
+  static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE", "POST", "OPTIONS"};
+
+  for (size_t i = 0; i < G_N_ELEMENTS(methods); i++)
+    if (dg_request_is(&x->request, methods[i]))
+      return methods[i];
+  return "OTHER";
+}
+
+static const char *status_label(uint16_t status)
+{
+  static const struct {
+    uint16_t status;
+    const char *text;
+  } known[] = {
+      {200, "200"}, {204, "204"}, {206, "206"}, {304, "304"}, {400, "400"}, {403, "403"},
+      {404, "404"}, {405, "405"}, {408, "408"}, {409, "409"}, {411, "411"}, {412, "412"},
+      {413, "413"}, {414, "414"}, {416, "416"}, {417, "417"}, {431, "431"}, {500, "500"},
+      {501, "501"}, {503, "503"}, {504, "504"}, {505, "505"}, {507, "507"}, {201, "201"},
+  };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
+    if (known[i].status == status)
+      return known[i].text;
+  return "other";
+}
+
+static const char *operation_label(const struct dg_exchange *x)
+{
+  if (!x->handler)
+    return "unknown";
+  return is_endpoint_path(x->request.raw_path) || !x->target.memory
+             ? x->handler->operation
+             : dg_op_label(x->target.op);
+}
+
+static void count_request(struct dg_exchange *x, double seconds)
+{
+  struct dg_metrics *metrics = x->server->metrics;
+  const char *method = method_label(x), *operation = operation_label(x);
+
+  dg_metrics_add(metrics, DG_METRIC_HTTP_REQUESTS_TOTAL, method,
+                 status_label(x->response.status), operation, 1);
+  dg_metrics_observe(metrics, DG_METRIC_HTTP_REQUEST_DURATION_SECONDS, method, operation, seconds);
+  dg_metrics_observe(metrics, DG_METRIC_HTTP_REQUEST_SIZE_BYTES, method, NULL,
+                     (double)x->body_bytes);
+  dg_metrics_observe(metrics, DG_METRIC_HTTP_RESPONSE_SIZE_BYTES, method, NULL,
+                     (double)x->bytes_sent);
+}
+
+/* The query stays out: it may hold a presigned signature. */
+static void log_request(struct dg_exchange *x, double seconds)
+{
+  uint32_t level = x->response.status >= 500 || x->error.code == DG_E_CORRUPT ? DG_LOG_ERROR
+                                                                              : DG_LOG_INFO;
+  const char *name = is_endpoint_path(x->request.raw_path) || !x->target.memory
+                         ? operation_label(x)
+                         : dg_op_name(x->target.op);
+
+  if (!dg_log_enabled(x->server->log, level))
+    return;
+  if (x->error.code == 0)
+    dg_log_write(x->server->log, level, "http.request",
+                 "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
+                 "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT " ms=%.1f",
+                 x->request.id, x->request.peer,
+                 DG_LOG_QUOTED(dg_slice_str(x->identity.access_key)), x->request.method,
+                 DG_LOG_QUOTED(x->request.raw_path), name, x->response.status, x->body_bytes,
+                 x->bytes_sent, seconds * 1000);
+  else
+    dg_log_write(x->server->log, level, "http.request",
+                 "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
+                 "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT
+                 " ms=%.1f error=%d detail=%s",
+                 x->request.id, x->request.peer,
+                 DG_LOG_QUOTED(dg_slice_str(x->identity.access_key)), x->request.method,
+                 DG_LOG_QUOTED(x->request.raw_path), name, x->response.status, x->body_bytes,
+                 x->bytes_sent, seconds * 1000, x->error.code,
+                 DG_LOG_QUOTED(dg_slice_str(x->error.detail)));
+}
+
+void dg_front_done(struct dg_exchange *x)
+{
+  double seconds = (double)(g_get_monotonic_time() - (int64_t)x->started_mono_us) / 1e6;
+
+  count_request(x, seconds);
+  log_request(x, seconds);
+}
