@@ -49,4 +49,8 @@ struct dg_slice dg_aws_chunked_trailer(const struct dg_aws_chunked *decoder, con
 /* Payload bytes so far. */
 uint64_t dg_aws_chunked_size(const struct dg_aws_chunked *decoder);
 
+/* A Content-Encoding without `aws-chunked`, which describes the transfer and
+ * not the object. NULL when nothing is left; else free with g_free(). */
+char *dg_content_encoding_kept(struct dg_slice header);
+
 #endif

@@ -586,8 +586,7 @@ int main(void)
   tcase_add_test(tc, a_flood_of_sources_does_not_free_a_locked_one_easily);
   suite_add_tcase(suite, tc);
   runner = srunner_create(suite);
-  srunner_set_tap(runner, "-");
-  srunner_run_all(runner, CK_SILENT);
+  srunner_run_all(runner, CK_NORMAL);
   failed = srunner_ntests_failed(runner);
   srunner_free(runner);
   return failed ? EXIT_FAILURE : EXIT_SUCCESS;
