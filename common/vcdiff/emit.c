@@ -15,6 +15,10 @@
 /* Below this a section is not worth a look. */
 #define SECONDARY_MIN 32u
 
+/* A section is compressed when that saves more than one byte in so many: less
+ * is not worth the time of every read to come. */
+#define SAVING_PART 32u
+
 struct bytes {
   uint8_t *data;
   size_t len;
@@ -215,7 +219,7 @@ static int compress_sections(struct dg_emitter *emitter, const struct dg_emit_in
     if (plain->len < SECONDARY_MIN)
       continue;
     if (in->secondary == DG_SECONDARY_DJW) {
-      if (!dg_djw_estimate_saving(plain->data, plain->len))
+      if (dg_djw_estimate_saving(plain->data, plain->len) <= plain->len / SAVING_PART)
         continue;
       bytes_reset(packed, plain->len);
       packed->len = dg_djw_encode(plain->data, plain->len, packed->data);

@@ -9,16 +9,16 @@
 
 /* Costs are in half bits, as measured on deltas that went through DJW. */
 #define COST_LITERAL 13 /* one byte of data */
-#define COST_COPY    20 /* instructions of a copy, and of the ADD it splits off */
+#define COST_COPY    36 /* instructions of a copy, of the ADD it splits off, and their time */
 #define COST_ADDRESS 15 /* one byte of address */
 
 #define LOCAL_MIN    4u  /* shortest copy on a known diagonal */
 #define DIAGONAL_RUN 8u  /* shortest one that keeps a diagonal alive */
-#define FAR_MIN      14u /* shortest one on a new diagonal */
+#define FAR_MIN      16u /* shortest one on a new diagonal */
 
 #define SHORT_GAP    12u /* a diagonal that resumes this soon is followed without a look-up */
 
-#define DIAGONALS  3u /* how many recent ones are tried before the index */
+#define DIAGONALS    3u  /* how many recent ones are tried before the index */
 
 /* The widest source segment: stock decoders add its size and the window's in
  * 32 bits. */
