@@ -51,20 +51,25 @@ static inline unsigned dg_last_byte(uint64_t difference)
 /* Bit i of the result: a[i] == b[i]. Both have 64 readable bytes. */
 static inline uint64_t dg_equal_mask64(const uint8_t *a, const uint8_t *b)
 {
+#if defined(__SSE2__)
+  const __m128i *x = (const __m128i *)(const void *)a;
+  const __m128i *y = (const __m128i *)(const void *)b;
+  __m128i e0 = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
+  __m128i e1 = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+  __m128i e2 = _mm_cmpeq_epi8(_mm_loadu_si128(x + 2), _mm_loadu_si128(y + 2));
+  __m128i e3 = _mm_cmpeq_epi8(_mm_loadu_si128(x + 3), _mm_loadu_si128(y + 3));
+
+  return (uint64_t)(uint32_t)_mm_movemask_epi8(e0) |
+         (uint64_t)(uint32_t)_mm_movemask_epi8(e1) << 16 |
+         (uint64_t)(uint32_t)_mm_movemask_epi8(e2) << 32 |
+         (uint64_t)(uint32_t)_mm_movemask_epi8(e3) << 48;
+#else
   uint64_t mask = 0;
 
-#if defined(__SSE2__)
-  for (unsigned i = 0; i < 4; i++) {
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + 16 * i));
-    __m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + 16 * i));
-
-    mask |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) << 16 * i;
-  }
-#else
   for (unsigned i = 0; i < 64; i++)
     mask |= (uint64_t)(a[i] == b[i]) << i;
-#endif
   return mask;
+#endif
 }
 
 /* How many bytes agree from a and b on, at most max. */

@@ -55,12 +55,22 @@ void dg_index_build(const struct dg_index_shape *shape, const uint8_t *reference
 
 /* ---- For the matcher ------------------------------------------------------ */
 
-/* Zero hashes to zero and is therefore never an anchor: no long row of zeroes
- * floods a table or a search. */
-static inline uint32_t dg_anchor_hash(uint64_t word)
+/* Zeroes hash to zero and are therefore never an anchor: no long row of them
+ * floods a table or a search. Two 32-bit products, because vectors have them. */
+static inline uint32_t dg_anchor_hash(const uint8_t *at)
 {
-  return (uint32_t)((word * UINT64_C(0x9E3779B97F4A7C15)) >> 32);
+  return (dg_load32(at) * UINT32_C(0x9E3779B1)) ^ (dg_load32(at + 4) * UINT32_C(0x85EBCA77));
 }
+
+#define DG_ANCHOR_SCAN       64u /* positions that one scan covers */
+#define DG_ANCHOR_SCAN_BYTES 72u /* bytes it reads for that */
+
+/* Bit i of the result: there is an anchor at from + i. */
+uint64_t dg_anchor_scan(const uint8_t *from, uint32_t anchor_limit);
+
+/* The same for the first count positions, where fewer than
+ * DG_ANCHOR_SCAN_BYTES can be read; count + 7 can. */
+uint64_t dg_anchor_scan_some(const uint8_t *from, uint32_t count, uint32_t anchor_limit);
 
 /* Identifies the DG_ANCHOR_SIZE bytes at `at`. */
 static inline uint64_t dg_anchor_print(const uint8_t *at)
@@ -94,15 +104,15 @@ static inline uint32_t dg_index_hits(const struct dg_index_shape *shape, const u
   uint32_t hits = 0;
 
 #if defined(__SSE2__)
+  const __m128i *entries = (const __m128i *)(const void *)bucket;
   __m128i wanted = _mm_set1_epi32((int)tag);
   __m128i mask = _mm_set1_epi32((int)((1u << shape->tag_bits) - 1));
+  __m128i a = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(entries), mask), wanted);
+  __m128i b = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(entries + 1), mask), wanted);
+  __m128i c = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(entries + 2), mask), wanted);
+  __m128i d = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(entries + 3), mask), wanted);
 
-  for (unsigned i = 0; i < 4; i++) {
-    __m128i entries = _mm_load_si128((const __m128i *)(const void *)(bucket + 4 * i));
-    __m128i equal = _mm_cmpeq_epi32(_mm_and_si128(entries, mask), wanted);
-
-    hits |= (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(equal)) << 4 * i;
-  }
+  hits = (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
 #else
   uint32_t mask = (1u << shape->tag_bits) - 1;
 

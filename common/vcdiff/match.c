@@ -26,7 +26,6 @@
 
 #define HASH_BITS  15u
 #define ANCHORS    128u /* ring of anchors found ahead; a power of two */
-#define SCAN_BATCH 64u
 #define SCAN_AHEAD 192u
 
 struct anchor {
@@ -42,6 +41,7 @@ struct dg_matcher {
   uint32_t size;
   uint32_t literal_start;        /* end of the last match */
   int64_t diagonals[DIAGONALS];  /* reference position minus window position; latest first */
+  uint32_t diagonal_count;       /* how many differ so far */
   uint32_t scanned;              /* anchors before this are in the ring, or dropped */
   uint32_t anchor_head, anchor_tail;
   struct anchor anchors[ANCHORS];
@@ -104,6 +104,8 @@ static uint64_t diagonal_mask(const struct dg_matcher *m, uint32_t at, uint32_t 
     mask = dg_equal_mask64(m->window + at, m->in->reference + start);
     return count == 64 ? mask : mask & ((UINT64_C(1) << count) - 1);
   }
+  if (start >= reference_size || start + 64 <= 0)
+    return 0;
   for (uint32_t i = 0; i < count; i++) {
     int64_t from = start + i;
 
@@ -130,8 +132,14 @@ static void use_diagonal(struct dg_matcher *m, int64_t diagonal)
 {
   unsigned place = 0;
 
-  while (place + 1 < DIAGONALS && m->diagonals[place] != diagonal)
+  while (place < m->diagonal_count && m->diagonals[place] != diagonal)
     place++;
+  if (place == m->diagonal_count) {
+    if (m->diagonal_count < DIAGONALS)
+      m->diagonal_count++;
+    else
+      place--;
+  }
   for (; place > 0; place--)
     m->diagonals[place] = m->diagonals[place - 1];
   m->diagonals[0] = diagonal;
@@ -253,33 +261,33 @@ static void take(struct dg_matcher *m, uint32_t at, int64_t diagonal)
   use_diagonal(m, diagonal);
 }
 
-/* Finds anchors up to `end` and starts to load their buckets. */
+/* Finds anchors up to `end`, or a little further, and starts to load their
+ * buckets. */
 static void scan_anchors(struct dg_matcher *m, uint32_t end)
 {
   const struct dg_index *index = m->in->index;
   uint32_t limit = index->shape.anchor_limit;
+  uint32_t last = m->size - DG_ANCHOR_SIZE + 1;
 
-  while (m->scanned < end && m->anchor_tail - m->anchor_head <= ANCHORS - SCAN_BATCH) {
-    uint32_t count = MIN(end - m->scanned, SCAN_BATCH);
+  end = MIN(end, last);
+  while (m->scanned < end && m->anchor_tail - m->anchor_head <= ANCHORS - DG_ANCHOR_SCAN) {
     const uint8_t *from = m->window + m->scanned;
-    uint32_t offsets[SCAN_BATCH];
-    uint32_t found = 0;
+    uint32_t left = last - m->scanned;
+    uint64_t mask = left >= DG_ANCHOR_SCAN_BYTES
+                        ? dg_anchor_scan(from, limit)
+                        : dg_anchor_scan_some(from, MIN(left, DG_ANCHOR_SCAN), limit);
 
-    /* No branch on the hash: it would be mispredicted at every anchor. */
-    for (uint32_t i = 0; i < count; i++) {
-      offsets[found] = i;
-      found += dg_anchor_hash(dg_load64(from + i)) >= limit;
-    }
-    for (uint32_t i = 0; i < found; i++) {
-      uint64_t print = dg_anchor_print(from + offsets[i]);
+    for (; mask; mask &= mask - 1) {
+      unsigned offset = (unsigned)__builtin_ctzll(mask);
+      uint64_t print = dg_anchor_print(from + offset);
       struct anchor *anchor = &m->anchors[m->anchor_tail++ % ANCHORS];
 
-      anchor->at = m->scanned + offsets[i];
+      anchor->at = m->scanned + offset;
       anchor->tag = dg_index_tag(&index->shape, print);
       anchor->bucket = dg_index_bucket(index, print);
       __builtin_prefetch(anchor->bucket);
     }
-    m->scanned += count;
+    m->scanned += MIN(left, DG_ANCHOR_SCAN);
   }
 }
 
@@ -327,7 +335,7 @@ static uint32_t step(struct dg_matcher *m, uint32_t at)
   uint32_t resume = reach;
   int64_t diagonal = 0;
 
-  for (unsigned i = 0; i < DIAGONALS && resume == reach; i++) {
+  for (unsigned i = 0; i < m->diagonal_count && resume == reach; i++) {
     uint64_t rows = rows_of_8(diagonal_mask(m, at, m->size, m->diagonals[i]));
 
     if (rows) {
@@ -338,13 +346,11 @@ static uint32_t step(struct dg_matcher *m, uint32_t at)
     }
   }
   if (m->in->index && m->size >= DG_ANCHOR_SIZE && (resume == reach || resume - at > SHORT_GAP)) {
-    uint32_t last = m->size - DG_ANCHOR_SIZE + 1;
-
     if (m->scanned < at) {
       m->scanned = at;
       m->anchor_head = m->anchor_tail;
     }
-    scan_anchors(m, MIN(resume + (resume == reach ? SCAN_AHEAD : 0), last));
+    scan_anchors(m, resume + (resume == reach ? SCAN_AHEAD : 0));
     while (m->anchor_head != m->anchor_tail) {
       const struct anchor *anchor = &m->anchors[m->anchor_head % ANCHORS];
       int64_t found;
@@ -380,8 +386,8 @@ const struct dg_matches *dg_matcher_run(struct dg_matcher *matcher,
   matcher->scanned = 0;
   matcher->anchor_head = matcher->anchor_tail = 0;
   matcher->hash_used = 0;
-  for (unsigned i = 0; i < DIAGONALS; i++)
-    matcher->diagonals[i] = (int64_t)input->window_offset;
+  matcher->diagonals[0] = (int64_t)input->window_offset;
+  matcher->diagonal_count = 1;
 
   if (input->reference_size > 0)
     while (at < matcher->size)

@@ -17,7 +17,7 @@
 /* A file is one page of header, then the table as it stands in memory. It is
  * a cache of this machine's: host byte order, told by the mark. */
 #define HEADER_SIZE  4096u
-#define FILE_VERSION 1u
+#define FILE_VERSION 2u
 #define BYTE_ORDER_MARK 0x01020304u
 
 struct index_header {
