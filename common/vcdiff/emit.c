@@ -34,13 +34,13 @@ struct dg_emitter {
 /* The address caches of RFC 3284 section 5.1, and the open instruction. */
 struct coder {
   uint8_t *data, *inst, *addr; /* ends of what is written */
-  uint64_t source_size;
+  const uint8_t *window_end;
   uint8_t *open;               /* opcode byte of a lone ADD or COPY that may become a pair */
   uint32_t open_type;          /* DG_VCD_ADD, DG_VCD_COPY, or 0 */
   uint32_t open_size;
   uint32_t open_mode;
   uint32_t near_next;
-  uint32_t near[DG_VCD_NEAR_SLOTS];
+  uint32_t near[DG_VCD_NEAR_SLOTS] __attribute__((aligned(16)));
   uint32_t same[DG_VCD_SAME_SLOTS];
 };
 
@@ -79,11 +79,23 @@ static void bytes_reset(struct bytes *bytes, size_t capacity)
 
 /* ---- Instructions ----------------------------------------------------------- */
 
+static inline uint8_t *put_size(uint8_t *out, uint32_t size)
+{
+  if (size < 128) {
+    *out = (uint8_t)size;
+    return out + 1;
+  }
+  return dg_varint_put(out, size);
+}
+
 static void put_add(struct coder *c, const uint8_t *from, uint32_t size)
 {
   int size_follows;
 
-  memcpy(c->data, from, size);
+  if (size <= 16 && (size_t)(c->window_end - from) >= 16)
+    memcpy(c->data, from, 16); /* of a constant size: two moves instead of a call */
+  else
+    memcpy(c->data, from, size);
   c->data += size;
   if (c->open_type == DG_VCD_COPY) {
     uint8_t pair = dg_vcd_op_copy_add(c->open_mode, c->open_size, size);
@@ -99,50 +111,84 @@ static void put_add(struct coder *c, const uint8_t *from, uint32_t size)
   c->open_size = size;
   *c->inst++ = dg_vcd_op_add(size, &size_follows);
   if (size_follows)
-    c->inst = dg_varint_put(c->inst, size);
+    c->inst = put_size(c->inst, size);
 }
 
 static void put_run(struct coder *c, uint8_t byte, uint32_t size)
 {
   *c->data++ = byte;
   *c->inst++ = DG_VCD_OP_RUN;
-  c->inst = dg_varint_put(c->inst, size);
+  c->inst = put_size(c->inst, size);
   c->open_type = 0;
 }
 
-/* Writes the address in its shortest mode, which it returns. Among equals the
- * lowest slot wins: modes that repeat cost Huffman codes less. */
-static unsigned put_address(struct coder *c, uint32_t address, uint64_t here)
+/* Bit i of the result: the address lies 0 to 127 behind near[i]. */
+static inline unsigned near_in_one_byte(const struct coder *c, uint32_t address)
+{
+#if defined(__SSE2__)
+  __m128i distance = _mm_sub_epi32(_mm_set1_epi32((int)address),
+                                   _mm_load_si128((const __m128i *)(const void *)c->near));
+  __m128i high = _mm_and_si128(distance, _mm_set1_epi32(~127));
+
+  return (unsigned)_mm_movemask_ps(
+      _mm_castsi128_ps(_mm_cmpeq_epi32(high, _mm_setzero_si128())));
+#else
+  unsigned mask = 0;
+
+  for (unsigned i = 0; i < DG_VCD_NEAR_SLOTS; i++)
+    mask |= (unsigned)(address - c->near[i] < 128) << i;
+  return mask;
+#endif
+}
+
+/* Writes an address that no near slot reaches in one byte: the shortest of
+ * the other modes. */
+static unsigned put_far_address(struct coder *c, uint32_t address, uint64_t here, uint32_t known)
 {
   uint32_t slot = address % DG_VCD_SAME_SLOTS;
+  uint32_t back = (uint32_t)(here - address);
   uint32_t best = address;
   unsigned best_size = dg_varint_size(address);
   unsigned mode = DG_VCD_MODE_SELF;
-  uint32_t back = (uint32_t)(here - address);
-  uint32_t known = c->same[slot];
 
-  c->same[slot] = address;
-  if (best_size > 1) {
-    for (unsigned i = 0; i < DG_VCD_NEAR_SLOTS; i++) {
-      if (address >= c->near[i] && dg_varint_size(address - c->near[i]) < best_size) {
-        best = address - c->near[i];
-        best_size = dg_varint_size(best);
-        mode = DG_VCD_MODE_NEAR + i;
-      }
-    }
-    if (dg_varint_size(back) < best_size) {
-      best = back;
-      best_size = dg_varint_size(back);
-      mode = DG_VCD_MODE_HERE;
-    }
-  }
-  c->near[c->near_next] = address;
-  c->near_next = (c->near_next + 1) % DG_VCD_NEAR_SLOTS;
-  if (best_size > 1 && known == address) {
+  if (known == address && best_size > 1) {
     *c->addr++ = (uint8_t)(slot % 256);
     return DG_VCD_MODE_SAME + slot / 256;
   }
+  for (unsigned i = 0; i < DG_VCD_NEAR_SLOTS; i++) {
+    if (address >= c->near[i] && dg_varint_size(address - c->near[i]) < best_size) {
+      best = address - c->near[i];
+      best_size = dg_varint_size(best);
+      mode = DG_VCD_MODE_NEAR + i;
+    }
+  }
+  if (dg_varint_size(back) < best_size) {
+    best = back;
+    mode = DG_VCD_MODE_HERE;
+  }
   c->addr = dg_varint_put(c->addr, best);
+  return mode;
+}
+
+/* Writes the address in its shortest mode, which it returns. Among equals the
+ * lowest near slot wins: modes that repeat cost Huffman codes less. */
+static inline unsigned put_address(struct coder *c, uint32_t address, uint64_t here)
+{
+  uint32_t *same = &c->same[address % DG_VCD_SAME_SLOTS];
+  unsigned near = near_in_one_byte(c, address);
+  unsigned mode;
+
+  if (__builtin_expect(near != 0, 1)) {
+    unsigned slot = (unsigned)__builtin_ctz(near);
+
+    *c->addr++ = (uint8_t)(address - c->near[slot]);
+    mode = DG_VCD_MODE_NEAR + slot;
+  } else {
+    mode = put_far_address(c, address, here, *same);
+  }
+  *same = address;
+  c->near[c->near_next] = address;
+  c->near_next = (c->near_next + 1) % DG_VCD_NEAR_SLOTS;
   return mode;
 }
 
@@ -166,7 +212,7 @@ static void put_copy(struct coder *c, uint32_t address, uint64_t here, uint32_t 
   c->open_mode = mode;
   *c->inst++ = dg_vcd_op_copy(mode, size, &size_follows);
   if (size_follows)
-    c->inst = dg_varint_put(c->inst, size);
+    c->inst = put_size(c->inst, size);
 }
 
 static void code_matches(struct dg_emitter *emitter, const struct dg_emit_input *in,
@@ -174,10 +220,10 @@ static void code_matches(struct dg_emitter *emitter, const struct dg_emit_input 
 {
   const struct dg_matches *matches = in->matches;
   struct bytes *sections = emitter->sections;
-  struct coder c = {.source_size = source_size};
+  struct coder c = {.window_end = in->window + in->window_size};
   uint32_t at = 0;
 
-  bytes_reset(&sections[DG_SECTION_DATA], in->window_size);
+  bytes_reset(&sections[DG_SECTION_DATA], (size_t)in->window_size + 16); /* put_add() overshoots */
   bytes_reset(&sections[DG_SECTION_INST], 12 * (matches->count + 1));
   bytes_reset(&sections[DG_SECTION_ADDR], DG_VARINT_MAX * matches->count + 1);
   c.data = sections[DG_SECTION_DATA].data;
