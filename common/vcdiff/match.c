@@ -73,7 +73,7 @@ static int fits_segment(const struct dg_matches *found, uint64_t from, uint64_t 
   return high - low <= SEGMENT_MAX;
 }
 
-static void push(struct dg_matcher *m, unsigned kind, uint32_t at, uint32_t len, uint64_t from)
+static inline void push(struct dg_matcher *m, unsigned kind, uint32_t at, uint32_t len, uint64_t from)
 {
   struct dg_matches *found = &m->found;
 
@@ -189,10 +189,12 @@ static void fill_gap(struct dg_matcher *m, uint32_t start, uint32_t end, int64_t
   const uint8_t *window = m->window;
   uint32_t hash_end = m->size >= 8 ? m->size - 8 : 0;
   uint32_t at = start;
+  /* A gap begins where the left diagonal breaks and ends where the right one
+   * does, so a short one holds no row of four on them. */
+  uint32_t mask_end = end - start < (left == right ? 6 : 5) ? end : start;
   uint32_t mask_at = start;
   uint32_t quiet_since = start;
   uint64_t left_rows = 0, right_rows = 0;
-  int fresh = 0;
 
   if (end - start < LOCAL_MIN)
     return;
@@ -204,13 +206,13 @@ static void fill_gap(struct dg_matcher *m, uint32_t start, uint32_t end, int64_t
     struct candidate best = {0};
     uint32_t bit;
 
-    if (!fresh || at - mask_at >= 61) {
+    if (at >= mask_end) {
       left_rows = rows_of_4(diagonal_mask(m, at, end, left));
       right_rows = right != left ? rows_of_4(diagonal_mask(m, at, end, right)) : 0;
       mask_at = at;
-      fresh = 1;
+      mask_end = at + 61; /* rows of four may begin at 61 places */
     }
-    bit = at - mask_at;
+    bit = (at - mask_at) & 63;
     if (left_rows >> bit & 1)
       consider(&best, DG_MATCH_SOURCE, (uint64_t)(at + left), diagonal_length(m, at, end, left), 1);
     if (right_rows >> bit & 1)
