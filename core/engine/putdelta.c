@@ -362,12 +362,21 @@ static int store_delta_item(struct dg_put *put, const struct dg_meta *meta,
   return 0;
 }
 
-/* The reference this put made, and nothing uses: the lock is still held. */
+/* The reference this put made, and nothing uses: the lock is still held. A
+ * delta whose commit failed late (the directory's fsync, say) may be visible
+ * all the same, and then it must keep its reference. */
 static void remove_own_reference(struct dg_put *put)
 {
+  struct dg_item delta = dg_route_item(&put->route, put->key, DG_VARIANT_DELTA);
   struct dg_item item = reference_item(put);
+  struct dg_meta *meta = dg_meta_new();
   struct dg_error err;
+  bool absent = dg_backend_head(put->route.backend, put->call, &delta, meta, &err) < 0 &&
+                err.code == DG_E_NO_SUCH_KEY;
 
+  dg_meta_unref(meta);
+  if (!absent)
+    return;
   if (dg_backend_remove(put->route.backend, put->call, &item, &err) < 0 &&
       err.code != DG_E_NO_SUCH_KEY)
     dg_log_warn(put->engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
