@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the files of the doubles. */
+#ifndef TESTS_UNIT_ENGINE_DOUBLE_PRIVATE_H
+#define TESTS_UNIT_ENGINE_DOUBLE_PRIVATE_H
+
+#include "engine-double.h"
+
+uint64_t double_store_caps(const struct double_store *store);
+
+int double_backend_head(void *self, const struct dg_call *call, const struct dg_item *item,
+                        struct dg_meta *meta, struct dg_error *err);
+int double_backend_get(void *self, const struct dg_call *call, const struct dg_item *item,
+                       struct dg_range range, struct dg_meta *meta, struct dg_reader **ret_reader,
+                       struct dg_error *err);
+int double_backend_put(void *self, const struct dg_call *call, const struct dg_item *item,
+                       uint64_t size_hint, struct dg_writer **ret_writer, struct dg_error *err);
+int double_backend_remove(void *self, const struct dg_call *call, const struct dg_item *item,
+                          struct dg_error *err);
+int double_backend_set_meta(void *self, const struct dg_call *call, const struct dg_item *item,
+                            const struct dg_meta *meta, struct dg_error *err);
+int double_backend_validate(void *self, const struct dg_call *call, const struct dg_item *item,
+                            struct dg_slice validator, int32_t *ret_same, struct dg_error *err);
+int double_backend_probe(void *self, const struct dg_call *call, struct dg_error *err);
+int double_backend_list(void *self, const struct dg_call *call,
+                        const struct dg_list_request *request, dg_list_row_fn row, void *receiver,
+                        struct dg_error *err);
+int double_backend_bucket_create(void *self, const struct dg_call *call, struct dg_slice bucket,
+                                 struct dg_error *err);
+int double_backend_bucket_delete(void *self, const struct dg_call *call, struct dg_slice bucket,
+                                 struct dg_error *err);
+int double_backend_bucket_head(void *self, const struct dg_call *call, struct dg_slice bucket,
+                               struct dg_error *err);
+int double_backend_bucket_list(void *self, const struct dg_call *call, dg_bucket_row_fn row,
+                               void *receiver, struct dg_error *err);
+
+extern const struct dg_codec_ops double_codec_ops;
+
+#endif

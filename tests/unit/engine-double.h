@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A backend in memory, a codec in fifty lines, and an engine on top of them.
+ *
+ * The store outlives the engine, so a test can let a step fail, or "crash" (every
+ * later call fails), open a new engine on the same store and look what is left. */
+#ifndef TESTS_UNIT_ENGINE_DOUBLE_H
+#define TESTS_UNIT_ENGINE_DOUBLE_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "core/config/config.h"
+#include "core/engine/engine.h"
+
+#define DOUBLE_WINDOW 4096u
+
+struct double_store;
+
+struct double_store *double_store_new(uint64_t caps);
+void double_store_free(struct double_store *store);
+
+/* The n-th changing step from now (1 is the next: write, commit, remove,
+ * set_meta) fails with `code`; crash: so does everything after it, until
+ * double_store_revive(). 0 turns it off. */
+void double_store_fail(struct double_store *store, uint64_t n, int32_t code, bool crash);
+void double_store_revive(struct double_store *store);
+/* Changing steps seen so far. */
+uint64_t double_store_steps(struct double_store *store);
+/* True if the step asked for was reached. */
+bool double_store_failed(struct double_store *store);
+/* The next head or get of a reference fails with this code. */
+void double_store_fail_reference(struct double_store *store, int32_t code);
+
+/* Looks and changes behind the engine's back. key: deltaspace prefix for a
+ * reference. */
+bool double_store_has(struct double_store *store, const char *bucket, const char *key,
+                      uint32_t variant);
+const struct dg_meta *double_store_meta(struct double_store *store, const char *bucket,
+                                        const char *key, uint32_t variant);
+void double_store_put(struct double_store *store, const char *bucket, const char *key,
+                      uint32_t variant, GBytes *body, struct dg_meta *meta);
+void double_store_remove(struct double_store *store, const char *bucket, const char *key,
+                         uint32_t variant);
+void double_store_flip(struct double_store *store, const char *bucket, const char *key,
+                       uint32_t variant, size_t at);
+uint32_t double_store_count(struct double_store *store, uint32_t variant);
+/* Writers opened and neither committed nor aborted, readers not closed. */
+int double_store_open_streams(struct double_store *store);
+
+/* How the codec behaves. Global: one test at a time. */
+struct double_codec_switches {
+  bool unverified;       /* its deltas look foreign */
+  bool serial;           /* no parallel windows */
+  int32_t fail_window;   /* this error from encode_window() */
+};
+extern struct double_codec_switches double_codec;
+
+/* An engine on a store, with directories of its own. */
+struct double_engine {
+  struct dg_engine *engine;
+  struct dg_snapshot *snapshot;
+  struct dg_backend *backend;
+  struct dg_codec *codec;
+  struct dg_module *backend_module, *codec_module;
+  struct dg_metrics *metrics;
+  char *dir;
+  bool owns_dir;
+};
+/* dir: NULL for a fresh one. */
+void double_engine_open(struct double_engine *engine, struct double_store *store, const char *dir);
+void double_engine_close(struct double_engine *engine);
+/* Before double_engine_open(): what the snapshot says. */
+struct double_settings {
+  uint64_t metadata_cache_bytes, cache_bytes, max_object_size, max_delta_object_size;
+  double max_delta_ratio;
+  bool verify_passthrough_reads;
+  uint32_t max_uploads, idle_ttl_s;
+};
+extern struct double_settings double_settings;
+void double_settings_reset(void);
+
+/* ---- Short forms ---- */
+
+extern const struct dg_call double_call;
+
+GBytes *double_bytes(size_t size, uint32_t seed);
+/* base with some bytes changed from `at` on. */
+GBytes *double_edit(GBytes *base, size_t at, size_t len, uint32_t seed);
+
+int double_put(struct double_engine *engine, const char *bucket, const char *key, GBytes *body,
+               struct dg_put_result *ret_result, struct dg_error *err);
+int double_put_checked(struct double_engine *engine, const char *bucket, const char *key,
+                       GBytes *body, dg_write_check_fn check, void *receiver,
+                       struct dg_put_result *ret_result, struct dg_error *err);
+int double_get(struct double_engine *engine, const char *bucket, const char *key, GBytes **ret_body,
+               struct dg_error *err);
+int double_get_range(struct double_engine *engine, const char *bucket, const char *key,
+                     struct dg_range range, GBytes **ret_body, struct dg_error *err);
+int double_delete(struct double_engine *engine, const char *bucket, const char *key,
+                  struct dg_error *err);
+struct dg_slice double_str(const char *text);
+
+#endif
