@@ -3,6 +3,7 @@
 
 #include "common/vcdiff/djw.h"
 #include "common/vcdiff/huffman.h"
+#include "common/vcdiff/secondary.h"
 
 #include <deltaglider/plugin.h>
 #include <glib.h>
@@ -54,54 +55,6 @@ static int read_values(struct dg_bits *bits, const struct dg_huffman *code, uint
   return run == 0 ? 0 : -1;
 }
 
-/* Bytes of one sector. */
-static int read_bytes(struct dg_bits *bits, const struct dg_huffman *code, uint8_t *out,
-                      size_t count)
-{
-  struct dg_bits local = *bits;
-  uint8_t *end = out + count;
-
-  /* Five codes that the table holds fit one fill. */
-  while (end - out >= 5) {
-    unsigned e0, e1, e2, e3, e4;
-
-    dg_bits_fill(&local);
-#define TAKE(entry)                                                                                \
-  (entry) = code->table[local.window & (DG_HUFFMAN_TABLE_SIZE - 1)];                               \
-  if (__builtin_expect((entry) == 0, 0))                                                           \
-    goto one;                                                                                      \
-  dg_bits_drop(&local, (entry)&0xff);                                                              \
-  *out++ = (uint8_t)((entry) >> 8)
-    TAKE(e0);
-    TAKE(e1);
-    TAKE(e2);
-    TAKE(e3);
-    TAKE(e4);
-#undef TAKE
-    continue;
-  one : {
-    int symbol;
-
-    dg_bits_fill(&local);
-    symbol = dg_huffman_decode(code, &local);
-    if (symbol < 0)
-      return -1;
-    *out++ = (uint8_t)symbol;
-  }
-  }
-  while (out < end) {
-    int symbol;
-
-    dg_bits_fill(&local);
-    symbol = dg_huffman_decode(code, &local);
-    if (symbol < 0)
-      return -1;
-    *out++ = (uint8_t)symbol;
-  }
-  *bits = local;
-  return dg_bits_sound(bits) ? 0 : -1;
-}
-
 /* The code for code lengths, then those lengths for every code. */
 static int read_codes(struct dg_bits *bits, struct dg_huffman *codes, unsigned code_count)
 {
@@ -141,37 +94,259 @@ static int read_selectors(struct dg_bits *bits, unsigned code_count, uint8_t *se
   return read_values(bits, &code, front, code_count, 0, selectors, sector_count);
 }
 
-int dg_djw_decode(const uint8_t *coded, size_t coded_len, uint8_t *plain, size_t plain_len,
-                  struct dg_error *err)
+/* ---- Bytes ------------------------------------------------------------------ */
+
+/* A section whose bytes are being decoded. One code after the other depends on
+ * the length of the one before, so a processor spends most of such a loop
+ * waiting. The sections of a window have nothing to do with each other: decoded
+ * side by side, they fill each other's pauses. */
+struct lane {
+  const uint8_t *coded;
+  size_t coded_len;
+  uint64_t position; /* in bits */
+  uint8_t *out, *out_end;
+  uint8_t *sector_end;
+  size_t sector_size;
+  const uint8_t *selector;        /* of the sector under way; NULL: one code */
+  const struct dg_huffman *codes; /* all of them */
+  const struct dg_huffman *code;  /* of the sector under way */
+};
+
+/* Codes that are taken from one load of the window: 5 of at most 11 bits on top
+ * of at most 7. */
+#define ROUND 5
+
+/* The rounds a lane can do without looking: within its sector, and with eight
+ * readable bytes at each load; a round moves on by at most eight. */
+static size_t safe_rounds(const struct lane *lane)
 {
-  g_autofree struct dg_huffman *codes = NULL;
-  g_autofree uint8_t *selectors = NULL;
+  size_t rounds = (size_t)(lane->sector_end - lane->out) / ROUND;
+  uint64_t byte = lane->position / 8;
+  size_t loads = byte + 8 <= lane->coded_len ? (size_t)(lane->coded_len - 8 - byte) / 8 + 1 : 0;
+
+  return rounds < loads ? rounds : loads;
+}
+
+/* Runs lanes side by side for so many rounds. Returns -1 as soon as one of them
+ * meets a code that its table does not hold. lane_count is constant where this
+ * is inlined. */
+static inline __attribute__((always_inline)) int run_lanes(struct lane *const lanes[],
+                                                           const unsigned lane_count, size_t rounds)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  const uint16_t *table[DG_SECTIONS];
+  const uint8_t *coded[DG_SECTIONS];
+  uint64_t position[DG_SECTIONS], window[DG_SECTIONS];
+  uint8_t *out[DG_SECTIONS];
+  unsigned entry[DG_SECTIONS] = {0};
+  int result = 0;
+
+#pragma GCC unroll 3
+  for (unsigned i = 0; i < lane_count; i++) {
+    table[i] = lanes[i]->code->table;
+    coded[i] = lanes[i]->coded;
+    position[i] = lanes[i]->position;
+    out[i] = lanes[i]->out;
+  }
+  for (; rounds > 0; rounds--) {
+#pragma GCC unroll 3
+    for (unsigned i = 0; i < lane_count; i++) {
+      memcpy(&window[i], coded[i] + (position[i] >> 3), sizeof window[i]);
+      window[i] >>= position[i] & 7;
+    }
+#pragma GCC unroll 5
+    for (unsigned k = 0; k < ROUND; k++) {
+#pragma GCC unroll 3
+      for (unsigned i = 0; i < lane_count; i++)
+        entry[i] = table[i][window[i] & (DG_HUFFMAN_TABLE_SIZE - 1)];
+#pragma GCC unroll 3
+      for (unsigned i = 0; i < lane_count; i++)
+        if (__builtin_expect(entry[i] == 0, 0)) {
+          result = -1;
+          goto stop;
+        }
+#pragma GCC unroll 3
+      for (unsigned i = 0; i < lane_count; i++) {
+        window[i] >>= entry[i] & 63;
+        position[i] += entry[i] & 0xff;
+        *out[i]++ = (uint8_t)(entry[i] >> 8);
+      }
+    }
+  }
+stop:
+#pragma GCC unroll 3
+  for (unsigned i = 0; i < lane_count; i++) {
+    lanes[i]->position = position[i];
+    lanes[i]->out = out[i];
+  }
+  return result;
+#else
+  (void)lanes;
+  (void)lane_count;
+  (void)rounds;
+  return -1;
+#endif
+}
+
+static inline __attribute__((always_inline)) int run_any_lanes(struct lane *const lanes[],
+                                                               unsigned lane_count, size_t rounds)
+{
+  if (lane_count == 3)
+    return run_lanes(lanes, 3, rounds);
+  if (lane_count == 2)
+    return run_lanes(lanes, 2, rounds);
+  return run_lanes(lanes, 1, rounds);
+}
+
+static int run_portable(struct lane *const lanes[], unsigned lane_count, size_t rounds)
+{
+  return run_any_lanes(lanes, lane_count, rounds);
+}
+
+typedef int (*run_fn)(struct lane *const lanes[], unsigned lane_count, size_t rounds);
+
+#if defined(__x86_64__)
+/* With shifts by any register. */
+__attribute__((target("bmi2"))) static int run_bmi2(struct lane *const lanes[], unsigned lane_count,
+                                                    size_t rounds)
+{
+  return run_any_lanes(lanes, lane_count, rounds);
+}
+#endif
+
+static run_fn choose_run(void)
+{
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("bmi2"))
+    return run_bmi2;
+#endif
+  return run_portable;
+}
+
+/* The next few bytes of a lane, any code, anywhere, up to the sector's end. */
+static int step_lane(struct lane *lane)
+{
   struct dg_bits bits;
-  size_t sector_size = plain_len;
-  size_t sector_count = 1;
+  uint64_t byte = lane->position / 8;
+
+  if (byte > lane->coded_len)
+    return -1;
+  dg_bits_init(&bits, lane->coded + byte, lane->coded_len - (size_t)byte);
+  dg_bits_fill(&bits);
+  dg_bits_drop(&bits, lane->position & 7);
+  for (unsigned i = 0; i < ROUND && lane->out < lane->sector_end; i++) {
+    unsigned before;
+    int symbol;
+
+    dg_bits_fill(&bits);
+    before = bits.count;
+    symbol = dg_huffman_decode(lane->code, &bits);
+    if (symbol < 0 || !dg_bits_sound(&bits))
+      return -1;
+    lane->position += before - bits.count;
+    *lane->out++ = (uint8_t)symbol;
+  }
+  return 0;
+}
+
+static void begin_sector(struct lane *lane)
+{
+  size_t left = (size_t)(lane->out_end - lane->out);
+
+  lane->sector_end = lane->out + (left < lane->sector_size ? left : lane->sector_size);
+  lane->code = &lane->codes[lane->selector != NULL ? *lane->selector++ : 0];
+}
+
+/* ---- Sections --------------------------------------------------------------- */
+
+/* Everything before the bytes. ret_codes and ret_selectors are transferred,
+ * also on failure. */
+static int open_lane(const struct dg_djw_piece *piece, struct lane *lane,
+                     struct dg_huffman **ret_codes, uint8_t **ret_selectors, struct dg_error *err)
+{
+  struct dg_bits bits;
+  size_t sector_size = piece->plain_len;
   unsigned code_count;
 
-  if (plain_len == 0)
+  if (piece->plain_len == 0)
     return dg_fail(err, DG_E_CORRUPT, "DJW: an empty section cannot be compressed");
-  dg_bits_init(&bits, coded, coded_len);
+  dg_bits_init(&bits, piece->coded, piece->coded_len);
   code_count = dg_bits_number(&bits, DG_DJW_CODES_BITS) + 1;
-  codes = g_new(struct dg_huffman, code_count);
-  if (code_count > 1) {
+  *ret_codes = g_new(struct dg_huffman, code_count);
+  if (code_count > 1)
     sector_size = (size_t)(dg_bits_number(&bits, DG_DJW_SECTOR_BITS) + 1) * DG_DJW_SECTOR_UNIT;
-    sector_count = (plain_len - 1) / sector_size + 1;
-    selectors = g_malloc(sector_count);
-  }
-  if (read_codes(&bits, codes, code_count) < 0)
+  if (read_codes(&bits, *ret_codes, code_count) < 0)
     return dg_fail(err, DG_E_CORRUPT, "DJW: bad code lengths");
-  if (selectors != NULL && read_selectors(&bits, code_count, selectors, sector_count) < 0)
-    return dg_fail(err, DG_E_CORRUPT, "DJW: bad selectors");
-  for (size_t i = 0, done = 0; i < sector_count; i++, done += sector_size) {
-    size_t count = plain_len - done < sector_size ? plain_len - done : sector_size;
+  if (code_count > 1) {
+    size_t sector_count = (piece->plain_len - 1) / sector_size + 1;
 
-    if (read_bytes(&bits, &codes[selectors != NULL ? selectors[i] : 0], plain + done, count) < 0)
-      return dg_fail(err, DG_E_CORRUPT, "DJW: bad code, or the section is cut off");
+    *ret_selectors = g_malloc(sector_count);
+    if (read_selectors(&bits, code_count, *ret_selectors, sector_count) < 0)
+      return dg_fail(err, DG_E_CORRUPT, "DJW: bad selectors");
   }
-  if (!dg_bits_spent(&bits))
-    return dg_fail(err, DG_E_CORRUPT, "DJW: bytes left over behind the section");
+  if (!dg_bits_sound(&bits))
+    return dg_fail(err, DG_E_CORRUPT, "DJW: the section is cut off");
+  *lane = (struct lane){.coded = piece->coded,
+                        .coded_len = piece->coded_len,
+                        .position = (uint64_t)(bits.next - piece->coded) * 8 +
+                                    bits.missing_bytes * 8 - bits.count,
+                        .out = piece->plain,
+                        .out_end = piece->plain + piece->plain_len,
+                        .sector_size = sector_size,
+                        .selector = *ret_selectors,
+                        .codes = *ret_codes};
+  begin_sector(lane);
   return 0;
+}
+
+static int run_all(struct lane *lanes, unsigned lane_count, struct dg_error *err)
+{
+  struct lane *active[DG_SECTIONS];
+  run_fn run = choose_run();
+
+  for (;;) {
+    unsigned active_count = 0;
+    size_t rounds = SIZE_MAX;
+
+    for (unsigned i = 0; i < lane_count; i++) {
+      struct lane *lane = &lanes[i];
+
+      if (lane->out == lane->sector_end && lane->out < lane->out_end)
+        begin_sector(lane);
+      if (lane->out < lane->out_end) {
+        size_t safe = safe_rounds(lane);
+
+        if (safe < rounds)
+          rounds = safe;
+        active[active_count++] = lane;
+      }
+    }
+    if (active_count == 0)
+      return 0;
+    if (rounds > 0 && run(active, active_count, rounds) == 0)
+      continue;
+    for (unsigned i = 0; i < active_count; i++)
+      if ((rounds > 0 || safe_rounds(active[i]) == 0) && step_lane(active[i]) < 0)
+        return dg_fail(err, DG_E_CORRUPT, "DJW: bad code, or the section is cut off");
+  }
+}
+
+int dg_djw_decode(const struct dg_djw_piece *pieces, unsigned count, struct dg_error *err)
+{
+  struct lane lanes[DG_SECTIONS];
+  struct dg_huffman *codes[DG_SECTIONS] = {NULL};
+  uint8_t *selectors[DG_SECTIONS] = {NULL};
+  int result = 0;
+
+  for (unsigned i = 0; i < count && result == 0; i++)
+    result = open_lane(&pieces[i], &lanes[i], &codes[i], &selectors[i], err);
+  if (result == 0)
+    result = run_all(lanes, count, err);
+  for (unsigned i = 0; i < count; i++) {
+    if (result == 0 && (lanes[i].position + 7) / 8 != pieces[i].coded_len)
+      result = dg_fail(err, DG_E_CORRUPT, "DJW: bytes left over behind the section");
+    g_free(codes[i]);
+    g_free(selectors[i]);
+  }
+  return result;
 }

@@ -47,8 +47,17 @@ struct dg_error;
   }
 #define DG_DJW_LENGTH_VALUES 21u
 
-/* The coded bytes of a section, without the size in front of it. */
-int dg_djw_decode(const uint8_t *coded, size_t coded_len, uint8_t *plain, size_t plain_len,
-                  struct dg_error *err);
+/* The coded bytes of a section, without the size in front of them, and where
+ * their plain form goes. */
+struct dg_djw_piece {
+  const uint8_t *coded;
+  size_t coded_len;
+  uint8_t *plain;
+  size_t plain_len;
+};
+
+/* Decodes up to DG_SECTIONS sections at once, which takes little longer than
+ * the largest of them. DG_E_CORRUPT. */
+int dg_djw_decode(const struct dg_djw_piece *pieces, unsigned count, struct dg_error *err);
 
 #endif

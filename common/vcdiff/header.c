@@ -21,13 +21,13 @@ int dg_vcd_header_parse(const uint8_t *bytes, size_t len, uint64_t delta_size,
                         struct dg_vcd_header *ret_header, struct dg_error *err)
 {
   struct dg_vcd_header header = {.secondary = DG_SECONDARY_NONE};
-  const uint8_t *at = bytes;
-  const uint8_t *end = bytes + len;
+  const uint8_t *at, *end;
   uint8_t indicator;
 
   if (len < sizeof vcd_magic + 1 || memcmp(bytes, vcd_magic, sizeof vcd_magic) != 0)
     return dg_fail(err, DG_E_CORRUPT, "not a VCDIFF delta: magic missing");
-  at += sizeof vcd_magic;
+  at = bytes + sizeof vcd_magic;
+  end = bytes + len;
   indicator = *at++;
   if (indicator & ~(DG_VCD_HDR_SECONDARY | DG_VCD_HDR_CODETABLE | DG_VCD_HDR_APPHEADER))
     return dg_fail(err, DG_E_CORRUPT, "VCDIFF header: unknown indicator bits 0x%02x", indicator);

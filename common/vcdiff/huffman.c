@@ -151,6 +151,22 @@ void dg_huffman_codes(const uint8_t *lengths, unsigned count, uint32_t *ret_code
 
 /* ---- Decoding --------------------------------------------------------------- */
 
+/* The table grows from one entry, doubling with each length: what shorter codes
+ * have filled in repeats, and codes of this length take their places among
+ * what is still empty. */
+static void fill_table(struct dg_huffman *code)
+{
+  size_t size = 1;
+
+  code->table[0] = 0;
+  for (unsigned length = 1; length <= DG_HUFFMAN_TABLE_BITS; length++, size *= 2) {
+    memcpy(code->table + size, code->table, size * sizeof code->table[0]);
+    for (uint32_t i = 0; i < code->count[length]; i++)
+      code->table[reverse_bits(code->first[length] + i, length)] =
+          (uint16_t)(code->sorted[code->before[length] + i] << 8 | length);
+  }
+}
+
 int dg_huffman_init(struct dg_huffman *code, const uint8_t *lengths, unsigned count)
 {
   uint32_t slot[DG_HUFFMAN_MAX_LENGTH + 1];
@@ -173,21 +189,10 @@ int dg_huffman_init(struct dg_huffman *code, const uint8_t *lengths, unsigned co
     if (code->count[length] != 0)
       code->longest = length;
   }
-  memset(code->table, 0, sizeof code->table);
-  for (unsigned i = 0; i < count; i++) {
-    unsigned length = lengths[i];
-    uint32_t rank;
-
-    if (length == 0)
-      continue;
-    rank = slot[length]++;
-    code->sorted[rank] = (uint8_t)i;
-    if (length > DG_HUFFMAN_TABLE_BITS)
-      continue;
-    for (uint32_t at = reverse_bits(code->first[length] + rank - code->before[length], length);
-         at < DG_HUFFMAN_TABLE_SIZE; at += UINT32_C(1) << length)
-      code->table[at] = (uint16_t)(i << 8 | length);
-  }
+  for (unsigned i = 0; i < count; i++)
+    if (lengths[i] != 0)
+      code->sorted[slot[lengths[i]]++] = (uint8_t)i;
+  fill_table(code);
   return 0;
 }
 

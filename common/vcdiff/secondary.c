@@ -64,28 +64,44 @@ int dg_secondary_plain_size(const uint8_t *section, size_t section_len, size_t l
   return 0;
 }
 
-int dg_secondary_decode(struct dg_secondary_decoder *decoder, unsigned kind, const uint8_t *section,
-                        size_t section_len, uint8_t *plain, size_t plain_len, struct dg_error *err)
+int dg_secondary_decode(struct dg_secondary_decoder *decoder,
+                        const struct dg_secondary_piece pieces[DG_SECTIONS], struct dg_error *err)
 {
-  const uint8_t *end = section + section_len;
-  uint64_t declared;
+  struct dg_djw_piece together[DG_SECTIONS];
+  unsigned count = 0;
 
-  if (dg_varint_get(&section, end, &declared) < 0 || declared != plain_len || plain_len == 0)
-    return dg_fail(err, DG_E_CORRUPT, "compressed section: bad size");
-  switch (decoder->id) {
-  case DG_SECONDARY_DJW:
-    return dg_djw_decode(section, (size_t)(end - section), plain, plain_len, err);
-  case DG_SECONDARY_LZMA:
-    if (decoder->lzma[kind] == NULL)
-      decoder->lzma[kind] = dg_lzma_decoder_new();
-    return dg_lzma_decode(decoder->lzma[kind], section, (size_t)(end - section), plain, plain_len,
-                          err);
-  case DG_SECONDARY_FGK:
-    if (decoder->fgk[kind] == NULL)
-      decoder->fgk[kind] = dg_fgk_new();
-    return dg_fgk_decode(decoder->fgk[kind], section, (size_t)(end - section), plain, plain_len,
-                         err);
-  default:
-    return dg_fail(err, DG_E_CORRUPT, "compressed section in a delta without a compressor");
+  for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
+    const uint8_t *coded = pieces[kind].section;
+    const uint8_t *end = coded + pieces[kind].section_len;
+    uint8_t *plain = pieces[kind].plain;
+    size_t plain_len = pieces[kind].plain_len;
+    uint64_t declared;
+
+    if (coded == NULL)
+      continue;
+    if (dg_varint_get(&coded, end, &declared) < 0 || declared != plain_len || plain_len == 0)
+      return dg_fail(err, DG_E_CORRUPT, "compressed section: bad size");
+    switch (decoder->id) {
+    case DG_SECONDARY_DJW:
+      together[count++] = (struct dg_djw_piece){coded, (size_t)(end - coded), plain, plain_len};
+      break;
+    case DG_SECONDARY_LZMA:
+      if (decoder->lzma[kind] == NULL)
+        decoder->lzma[kind] = dg_lzma_decoder_new();
+      if (dg_lzma_decode(decoder->lzma[kind], coded, (size_t)(end - coded), plain, plain_len, err) <
+          0)
+        return -1;
+      break;
+    case DG_SECONDARY_FGK:
+      if (decoder->fgk[kind] == NULL)
+        decoder->fgk[kind] = dg_fgk_new();
+      if (dg_fgk_decode(decoder->fgk[kind], coded, (size_t)(end - coded), plain, plain_len, err) <
+          0)
+        return -1;
+      break;
+    default:
+      return dg_fail(err, DG_E_CORRUPT, "compressed section in a delta without a compressor");
+    }
   }
+  return count > 0 ? dg_djw_decode(together, count, err) : 0;
 }

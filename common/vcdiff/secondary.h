@@ -46,11 +46,20 @@ int dg_secondary_decoder_is_stateless(const struct dg_secondary_decoder *decoder
 int dg_secondary_plain_size(const uint8_t *section, size_t section_len, size_t limit,
                             size_t *ret_size, struct dg_error *err);
 
-/* Decodes one section of kind DG_SECTION_* into exactly plain_len bytes, which
- * is what dg_secondary_plain_size() told. Reads nothing outside the section
- * and writes nothing outside plain, whatever the input. DG_E_CORRUPT. */
-int dg_secondary_decode(struct dg_secondary_decoder *decoder, unsigned kind, const uint8_t *section,
-                        size_t section_len, uint8_t *plain, size_t plain_len, struct dg_error *err);
+/* One compressed section, and room for the plain_len bytes that
+ * dg_secondary_plain_size() told. section NULL: this one is not compressed. */
+struct dg_secondary_piece {
+  const uint8_t *section;
+  size_t section_len;
+  uint8_t *plain;
+  size_t plain_len;
+};
+
+/* Decodes the compressed sections of one window; pieces are indexed by
+ * DG_SECTION_*. Reads nothing outside the sections and writes nothing outside
+ * the plain buffers, whatever the input. DG_E_CORRUPT. */
+int dg_secondary_decode(struct dg_secondary_decoder *decoder,
+                        const struct dg_secondary_piece pieces[DG_SECTIONS], struct dg_error *err);
 
 /* ---- Encoding: DJW, each section alone, any thread ------------------------ */
 

@@ -85,6 +85,7 @@ static int open_sections(struct range_reader *reader, const struct dg_vcd_window
                          struct dg_vcd_sections *ret_sections, struct dg_error *err)
 {
   const uint8_t *at = reader->encoded.data + window->header_size;
+  struct dg_secondary_piece pieces[DG_SECTIONS] = {{0}};
   struct dg_vcd_sections sections;
 
   for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
@@ -99,14 +100,16 @@ static int open_sections(struct range_reader *reader, const struct dg_vcd_window
 
       if (dg_secondary_plain_size(at, size, DG_VCD_SECTION_LIMIT(window->target_size), &plain_size,
                                   err) < 0 ||
-          buffer_reserve(plain, plain_size, err) < 0 ||
-          dg_secondary_decode(reader->secondary, kind, at, size, plain->data, plain_size, err) < 0)
+          buffer_reserve(plain, plain_size, err) < 0)
         return -1;
+      pieces[kind] = (struct dg_secondary_piece){at, size, plain->data, plain_size};
       sections.data[kind] = plain->data;
       sections.size[kind] = plain_size;
     }
     at += size;
   }
+  if (window->compressed != 0 && dg_secondary_decode(reader->secondary, pieces, err) < 0)
+    return -1;
   *ret_sections = sections;
   return 0;
 }

@@ -41,6 +41,15 @@ static void fill(GRand *random, uint8_t *bytes, size_t len)
   }
 }
 
+static int decode_one(struct dg_secondary_decoder *decoder, unsigned kind, const uint8_t *section,
+                      size_t section_len, uint8_t *plain, size_t plain_len, struct dg_error *err)
+{
+  struct dg_secondary_piece pieces[DG_SECTIONS] = {{0}};
+
+  pieces[kind] = (struct dg_secondary_piece){section, section_len, plain, plain_len};
+  return dg_secondary_decode(decoder, pieces, err);
+}
+
 static void check_decodes(uint32_t id, const uint8_t *section, size_t section_len,
                           const uint8_t *plain, size_t len)
 {
@@ -54,9 +63,8 @@ static void check_decodes(uint32_t id, const uint8_t *section, size_t section_le
   ck_assert_int_eq(dg_secondary_decoder_new(id, &decoder, &err), 0);
   ck_assert_int_eq(dg_secondary_plain_size(exact, section_len, len, &size, &err), 0);
   ck_assert_uint_eq(size, len);
-  ck_assert_msg(
-      dg_secondary_decode(decoder, DG_SECTION_DATA, exact, section_len, back, len, &err) == 0, "%s",
-      err.detail);
+  ck_assert_msg(decode_one(decoder, DG_SECTION_DATA, exact, section_len, back, len, &err) == 0,
+                "%s", err.detail);
   ck_assert_int_eq(memcmp(back, plain, len), 0);
   dg_secondary_decoder_free(decoder);
   g_free(back);
@@ -85,6 +93,44 @@ START_TEST(djw_sections_of_all_sizes_come_back)
     g_free(plain);
   }
   ck_assert_uint_gt(coded, 200);
+  g_rand_free(random);
+}
+END_TEST
+
+START_TEST(djw_sections_of_one_window_decode_side_by_side)
+{
+  GRand *random = g_rand_new_with_seed(12);
+
+  for (unsigned round = 0; round < 200; round++) {
+    struct dg_secondary_piece pieces[DG_SECTIONS] = {{0}};
+    uint8_t *plain[DG_SECTIONS];
+    struct dg_secondary_decoder *decoder;
+    struct dg_error err = {0};
+
+    ck_assert_int_eq(dg_secondary_decoder_new(DG_SECONDARY_DJW, &decoder, &err), 0);
+    for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
+      size_t len = 200 + g_rand_int(random) % (round % 2 ? 1000 : 30000);
+      uint8_t *section = g_malloc(len);
+      size_t section_len;
+
+      plain[kind] = g_malloc(len);
+      fill(random, plain[kind], len);
+      section_len = dg_djw_encode(plain[kind], len, section);
+      if (section_len > 0)
+        pieces[kind] = (struct dg_secondary_piece){g_memdup2(section, section_len), section_len,
+                                                   g_malloc(len), len};
+      g_free(section);
+    }
+    ck_assert_msg(dg_secondary_decode(decoder, pieces, &err) == 0, "%s", err.detail);
+    for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
+      if (pieces[kind].section != NULL)
+        ck_assert_int_eq(memcmp(pieces[kind].plain, plain[kind], pieces[kind].plain_len), 0);
+      g_free((void *)(uintptr_t)pieces[kind].section);
+      g_free(pieces[kind].plain);
+      g_free(plain[kind]);
+    }
+    dg_secondary_decoder_free(decoder);
+  }
   g_rand_free(random);
 }
 END_TEST
@@ -139,8 +185,8 @@ START_TEST(lzma_streams_run_through_all_windows)
         dg_lzma_encode(encoder, kind, plain, len, section, capacity, &section_len, &err), 0);
     if (section_len == 0)
       continue;
-    ck_assert_msg(dg_secondary_decode(decoder, kind, section, section_len, back, len, &err) == 0,
-                  "%s", err.detail);
+    ck_assert_msg(decode_one(decoder, kind, section, section_len, back, len, &err) == 0, "%s",
+                  err.detail);
     ck_assert_int_eq(memcmp(plain, back, len), 0);
   }
   dg_secondary_decoder_free(decoder);
@@ -183,7 +229,7 @@ START_TEST(damaged_sections_are_refused_or_decoded_but_stay_inside)
       section_len = 3 + g_rand_int(random) % (section_len - 3);
     exact = g_memdup2(section, section_len);
     ck_assert_int_eq(dg_secondary_decoder_new(id, &decoder, &err), 0);
-    if (dg_secondary_decode(decoder, 0, exact, section_len, plain, len, &err) < 0)
+    if (decode_one(decoder, 0, exact, section_len, plain, len, &err) < 0)
       ck_assert(err.code == DG_E_CORRUPT || err.code == DG_E_LIMIT);
     dg_secondary_decoder_free(decoder);
   }
@@ -293,6 +339,7 @@ int main(void)
 
   tcase_set_timeout(tcase, 120);
   tcase_add_test(tcase, djw_sections_of_all_sizes_come_back);
+  tcase_add_test(tcase, djw_sections_of_one_window_decode_side_by_side);
   tcase_add_test(tcase, djw_estimates_are_near_what_is_saved);
   tcase_add_test(tcase, lzma_streams_run_through_all_windows);
   tcase_add_test(tcase, damaged_sections_are_refused_or_decoded_but_stay_inside);
