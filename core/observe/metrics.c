@@ -58,6 +58,8 @@ struct dg_metrics {
   double bounds[DG_METRIC_COUNT][MAX_BOUNDS];
   unsigned bound_count[DG_METRIC_COUNT];
   unsigned label_count[DG_METRIC_COUNT];
+  void (*collect)(void *receiver, struct dg_metrics *metrics);
+  void *collect_receiver;
 };
 
 static void release_shard(void *shard)
@@ -238,6 +240,14 @@ void dg_metrics_observe(struct dg_metrics *metrics, enum dg_metric id, const cha
   bump_count(&series->count);
 }
 
+void dg_metrics_set_collector(struct dg_metrics *metrics,
+                              void (*collect)(void *receiver, struct dg_metrics *metrics),
+                              void *receiver)
+{
+  metrics->collect = collect;
+  metrics->collect_receiver = receiver;
+}
+
 /* ---- Printing ------------------------------------------------------------- */
 
 /* One series summed over all shards. */
@@ -310,7 +320,7 @@ static void print_number(GString *out, double value)
   if (value >= -9e15 && value <= 9e15 && value == (double)(int64_t)value)
     g_string_append_printf(out, "%" G_GINT64_FORMAT, (gint64)value);
   else
-    g_string_append(out, g_ascii_formatd(text, sizeof text, "%.9g", value));
+    g_string_append(out, g_ascii_formatd(text, sizeof text, "%.15g", value));
 }
 
 /* {a="x",b="y",le="..."}; nothing when there are none. */
@@ -405,6 +415,8 @@ void dg_metrics_print(struct dg_metrics *metrics, GString *out)
 
   if (!metrics)
     return;
+  if (metrics->collect)
+    metrics->collect(metrics->collect_receiver, metrics);
   g_mutex_lock(&metrics->mutex);
   for (const struct shard *shard = metrics->shards; shard; shard = shard->next)
     collect_shard(metrics, shard, totals);

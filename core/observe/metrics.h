@@ -31,6 +31,12 @@ void dg_metrics_set(struct dg_metrics *metrics, enum dg_metric id, const char *l
 void dg_metrics_observe(struct dg_metrics *metrics, enum dg_metric id, const char *label1,
                         const char *label2, double value);                   /* histogram */
 
+/* Called before each print, to set gauges that are read from elsewhere. One
+ * collector; [startup]. */
+void dg_metrics_set_collector(struct dg_metrics *metrics,
+                              void (*collect)(void *receiver, struct dg_metrics *metrics),
+                              void *receiver);
+
 /* Appends everything in text exposition format 0.0.4. */
 void dg_metrics_print(struct dg_metrics *metrics, GString *out);
 
