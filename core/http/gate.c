@@ -110,7 +110,7 @@ static size_t find_head_end(struct dg_conn *conn, struct evbuffer *input, size_t
   struct evbuffer_ptr from, hit;
   size_t start = conn->scanned > 3 ? conn->scanned - 3 : 0;
 
-  if (evbuffer_peek(input, -1, NULL, &span, 1) == 1) {
+  if (evbuffer_peek(input, -1, NULL, &span, 1) == 1 && span.iov_len == arrived) {
     const char *text = span.iov_base;
     const char *end = memmem(text + start, span.iov_len - start, "\r\n\r\n", 4);
 
@@ -118,7 +118,6 @@ static size_t find_head_end(struct dg_conn *conn, struct evbuffer *input, size_t
   }
   evbuffer_ptr_set(input, &from, start, EVBUFFER_PTR_SET);
   hit = evbuffer_search(input, "\r\n\r\n", 4, &from);
-  (void)arrived;
   return hit.pos < 0 ? 0 : (size_t)hit.pos + 4;
 }
 

@@ -158,7 +158,7 @@ static void on_evhtp_request(evhtp_request_t *request, void *argument)
  * readable, so without a pause this would spin. */
 static void on_accept_error(struct evconnlistener *server, void *argument)
 {
-  struct dg_listener *listener = argument;
+  struct dg_listener *listener = ((evhtp_t *)argument)->arg;
   struct timeval pause = {0, ACCEPT_PAUSE_MS * 1000};
   int code = EVUTIL_SOCKET_ERROR();
 

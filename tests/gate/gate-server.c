@@ -344,6 +344,16 @@ static int echo_fast(struct dg_exchange *x)
   return 1;
 }
 
+/* Which loop serves this connection. */
+static int thread_fast(struct dg_exchange *x)
+{
+  g_autofree char *text = g_strdup_printf("%d\n", gettid());
+  size_t len = strlen(text);
+
+  dg_respond(x, 200, "text/plain", g_bytes_new_take(g_steal_pointer(&text), len));
+  return 1;
+}
+
 /* Tries to split the response. */
 static int split_fast(struct dg_exchange *x)
 {
@@ -399,6 +409,7 @@ static const struct route {
     {"/large", {.operation = "large", .fast = large_fast, .finish = hop_finish}},
     {"/hop", {.operation = "hop", .begin = op_begin, .finish = hop_finish, .release = op_release}},
     {"/echo", {.operation = "echo", .fast = echo_fast, .finish = hop_finish}},
+    {"/thread", {.operation = "thread", .fast = thread_fast, .finish = hop_finish}},
     {"/split", {.operation = "split", .fast = split_fast, .finish = hop_finish}},
     {"/stats", {.operation = "stats", .fast = stats_fast, .finish = hop_finish}},
     {"/status",

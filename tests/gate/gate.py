@@ -1,0 +1,497 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a client sees of the gate: framing, early answers, deadlines, limits,
+the end. The handlers are gate-server's."""
+import re
+import socket
+import tempfile
+import threading
+import time
+
+from gatelib import HOST, Gate, NoAnswer, case, main
+
+FOREVER = 30
+
+
+def expect_put(path, length, version=b"1.1"):
+    return (b"PUT " + path + b" HTTP/" + version + b"\r\n" + HOST +
+            b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % length)
+
+
+def checksum(data):
+    total = 0
+    for byte in data:
+        total = (total * 31 + byte) & 0xffffffffffffffff
+    return b"got %d %d\n" % (len(data), total)
+
+
+@case
+def a_request_may_come_byte_by_byte():
+    request = (b"\r\n\r\nPUT /sink HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+               b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nT: v\r\n\r\nGET /tiny HTTP/1.1\r\n" + HOST + b"\r\n")
+    with Gate() as server, server.connect() as c:
+        for byte in request:
+            c.send(bytes([byte]))
+        assert c.response().body == checksum(b"hello!")
+        assert c.response().body == b"hello world\n"
+
+
+@case
+def one_hundred_and_fifty_mixed_requests_in_one_burst_are_answered_in_order():
+    burst, want = b"", []
+    for i in range(150):
+        kind = i % 10
+        if kind == 0:
+            burst += b"GET /echo?%d HTTP/1.1\r\n" % i + HOST + b"\r\n"
+            want.append((200, b"query=" + str(i).encode().hex().encode()))
+        elif kind == 1:
+            burst += b"GET /hop HTTP/1.1\r\n" + HOST + b"\r\n"
+            want.append((200, b"hello"))
+        elif kind == 2:
+            body = b"b" * (i * 50)
+            burst += b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body)
+            burst += body
+            want.append((200, checksum(body)))
+        elif kind == 3:
+            burst += (b"PUT /collect HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+                      b"3\r\nabc\r\n3\r\n%03d\r\n0\r\n\r\n" % i)
+            want.append((200, b"abc%03d" % i))
+        elif kind == 4:
+            burst += b"HEAD /hop HTTP/1.1\r\n" + HOST + b"\r\n"
+            want.append((200, None))
+        elif kind == 5:
+            burst += b"GET /status?code=204 HTTP/1.1\r\n" + HOST + b"\r\n"
+            want.append((204, b""))
+        elif kind == 6:
+            burst += b"PUT /deny HTTP/1.1\r\n" + HOST + b"Content-Length: 7\r\n\r\nGET / H"
+            want.append((403, b"AccessDenied"))
+        elif kind == 7:
+            burst += b"GET /stream?n=%d HTTP/1.1\r\n" % (i * 3001) + HOST + b"\r\n"
+            want.append((200, i * 3001))
+        elif kind == 8:
+            burst += b"GET /nothing HTTP/1.1\r\n" + HOST + b"\r\n"
+            want.append((404, b"NoSuchKey"))
+        else:
+            burst += b"GET /kept HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc"
+            want.append((200, b"hello"))
+    with Gate() as server, server.connect() as c:
+        threading.Thread(target=c.send, args=[burst]).start()
+        for status, body in want:
+            response = c.response(head_only=body is None)
+            assert response.status == status, (response, status)
+            if isinstance(body, int):
+                assert len(response.body) == body
+            elif body:
+                assert body in response.body, (response, body)
+        assert c.is_open()
+        stats = server.idle()
+        assert stats["double_release"] == 0 and stats["opened"] >= 75
+
+
+@case
+def an_accepted_body_is_asked_for_with_100_continue():
+    with Gate() as server, server.connect() as c:
+        c.send(expect_put(b"/sink", 5))
+        assert c.head().status == 100
+        c.send(b"hello")
+        assert c.response().body == checksum(b"hello")
+        c.send(expect_put(b"/sink", 5, b"1.0") + b"hello")
+        assert c.head().status == 200, "HTTP/1.0 knows no 100"
+
+
+@case
+def a_refusal_instead_of_100_closes():
+    with Gate() as server:
+        for path, status in (b"/deny", 403), (b"/refuse", 404):
+            with server.connect() as c:
+                c.send(expect_put(path, 5))
+                response = c.response()
+                assert response.status == status and response.headers["connection"] == "close"
+                assert c.ends()
+            with server.connect() as c:  # curl sends it all the same
+                c.send(expect_put(path, 5) + b"hello")
+                response = c.response()
+                assert response.status == status
+                # Its body may have been here before our answer was: then all is well.
+                assert c.ends() if "connection" in response.headers else c.is_open()
+        server.idle()
+
+
+@case
+def a_refusal_of_a_small_body_keeps_the_connection():
+    with Gate() as server, server.connect() as c:
+        for path, status in ("/deny", 403), ("/refuse", 404), ("/sink?refuse=10", 400):
+            response = c.request("PUT", path, b"x" * 300000).response()
+            assert response.status == status and "connection" not in response.headers, response
+            assert c.is_open()
+        # The rest of the body follows the answer.
+        c.send(b"PUT /deny HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n")
+        assert c.response().status == 403
+        c.send(b"GET /smuggled HTTP/1.1\r\n\r\n".ljust(100000, b"x"))
+        assert c.is_open()
+
+
+@case
+def a_refusal_of_a_large_body_arrives_though_the_client_keeps_sending():
+    length = 24 << 20
+    with Gate() as server:
+        for path, status in (b"/deny", 403), (b"/refuse", 404):
+            with server.connect() as c:
+                c.send(b"PUT " + path + b" HTTP/1.1\r\n" + HOST +
+                       b"Content-Length: %d\r\n\r\n" % length)
+                for _ in range(length >> 16):
+                    c.send(b"x" * 65536)
+                response = c.response()
+                assert response.status == status and response.headers["connection"] == "close"
+                assert c.ends()
+        with server.connect() as c:  # of unknown length
+            c.send(b"PUT /deny HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhe")
+            assert c.response().headers["connection"] == "close"
+            assert c.ends()
+
+
+@case
+def a_malformed_chunk_ends_the_upload_with_400():
+    with Gate() as server:
+        for path in b"/sink", b"/sink?delay=30", b"/collect":
+            with server.connect() as c:
+                c.send(b"PUT " + path + b" HTTP/1.1\r\n" + HOST +
+                       b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n")
+                assert c.response().status == 400
+                assert c.ends()
+        stats = server.idle()
+        assert stats["done"] == stats["requests"] - 1, "one line for each request"
+
+
+@case
+def head_204_and_304_have_no_body():
+    with Gate() as server, server.connect() as c:
+        c.request("HEAD", "/large?n=5000")
+        response = c.response(head_only=True)
+        assert response.headers["content-length"] == "5000"
+        c.request("HEAD", "/stream?n=1000000")
+        assert c.response(head_only=True).headers["content-length"] == "1000000"
+        for code in 204, 304:
+            response = c.request("GET", f"/status?code={code}").response()
+            assert response.status == code and "content-length" not in response.headers
+            assert response.headers["etag"] == '"e"'
+        assert c.is_open()
+        server.idle()
+
+
+@case
+def http_1_0_keeps_alive_only_when_asked():
+    with Gate() as server:
+        with server.connect() as c:
+            c.send(b"GET /tiny HTTP/1.0\r\n\r\n")
+            response = c.response()
+            assert response.status == 200 and response.headers["connection"] == "close"
+            assert c.ends()
+        with server.connect() as c:
+            for _ in range(3):
+                c.send(b"GET /hop HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                assert c.response().headers["connection"] == "keep-alive"
+        with server.connect() as c:
+            response = c.request("GET", "/tiny", headers=b"Connection: TE, Close\r\n").response()
+            assert response.headers["connection"] == "close" and c.ends()
+
+
+@case
+def absolute_targets_and_options_star_are_decided():
+    with Gate() as server, server.connect() as c:
+        response = c.request("GET", "http://h/echo?q").response()
+        assert b"path=" + b"/echo".hex().encode() in response.body
+        response = c.request("OPTIONS", "*").response()
+        assert response.status == 200 and "PUT" in response.headers["allow"]
+        assert c.request("GET", "http://other/echo").response().status == 400
+        assert c.ends()
+
+
+@case
+def every_answer_carries_the_common_headers():
+    seen = set()
+    with Gate() as server:
+        for request in (b"GET /tiny HTTP/1.1\r\n" + HOST + b"\r\n",
+                        b"GET /nothing HTTP/1.1\r\n" + HOST + b"\r\n",
+                        b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
+                        b"nonsense\r\n\r\n"):
+            with server.connect() as c:
+                headers = c.send(request).response().headers
+                assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-"
+                                    r"[0-9a-f]{12}", headers["x-amz-request-id"]), headers
+                seen.add(headers["x-amz-request-id"])
+                assert headers["x-amz-id-2"] and headers["server"] == "DeltaGlider"
+                assert headers["x-content-type-options"] == "nosniff"
+                assert headers["x-frame-options"] == "DENY"
+                time.strptime(headers["date"], "%a, %d %b %Y %H:%M:%S GMT")
+    assert len(seen) == 4
+
+
+@case
+def a_line_break_in_a_header_value_splits_no_response():
+    with Gate() as server, server.connect() as c:
+        headers = c.request("GET", "/split").response().headers
+        assert "injected" not in headers and "x-bad" not in headers and headers["x-good"] == "5"
+
+
+@case
+def handlers_see_every_header_byte_for_byte():
+    many = b"".join(b"X-H%d: \t v%d \xc3\xa9\r\n" % (i, i) for i in range(190))
+    with Gate() as server, server.connect() as c:
+        text = c.request("GET", "/echo?a=%2f//..", headers=many).response().body.decode()
+    fields = [line.split("=", 1) for line in text.splitlines()]
+    names = [bytes.fromhex(v) for k, v in fields if k == "name"]
+    values = [bytes.fromhex(v) for k, v in fields if k == "value"]
+    assert names == [b"Host"] + [b"X-H%d" % i for i in range(190)]
+    assert values[1:] == [b"v%d \xc3\xa9" % i for i in range(190)]
+    assert dict(map(tuple, fields))["peer"] == b"127.0.0.1".hex()
+
+
+@case
+def large_bodies_keep_every_byte_in_both_directions():
+    data = b"".join(i.to_bytes(8, "big") for i in range(0, 1 << 20, 8))
+    with Gate("-w", 2) as server, server.connect() as c:
+        assert c.request("GET", f"/stream?n={8 << 17}").response().body == data
+        assert c.request("PUT", "/sink", data).response().body == checksum(data)
+        head = b"PUT /sink HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+        c.send(head + b"".join(b"%x\r\n" % len(piece) + piece + b"\r\n" for piece in
+                               (data[i:i + 9999] for i in range(0, len(data), 9999))) +
+               b"0\r\n\r\n")
+        assert c.response().body == checksum(data)
+        assert len(c.request("GET", "/large?n=9000000").response().body) == 9000000
+
+
+@case
+def a_file_is_sent_whole():
+    with tempfile.NamedTemporaryFile(prefix="gate-") as file:
+        data = bytes(range(256)) * 40000
+        file.write(data)
+        file.flush()
+        with Gate("-f", file.name) as server, server.connect() as c:
+            assert c.request("GET", "/file").response().body == data
+            assert c.is_open()
+
+
+@case
+def a_reader_that_fails_gives_an_error_or_a_cut_never_wrong_bytes():
+    with Gate() as server:
+        with server.connect() as c:
+            assert c.request("GET", "/stream?n=9000000&fail=100").response().status == 500
+            assert c.request("GET", "/stream?n=100&missing=5").response().status == 500
+            assert c.is_open()
+        for query in "n=9000000&fail=5000000", "n=4000000&missing=1":
+            with server.connect() as c:
+                c.request("GET", "/stream?" + query)
+                head = c.head()
+                assert head.status == 200
+                try:
+                    c.body(int(head.headers["content-length"]))
+                    raise RuntimeError("the response was completed")
+                except (NoAnswer, ConnectionError):
+                    pass
+        server.idle()
+
+
+@case
+def an_idle_connection_is_closed():
+    with Gate("-i", 300) as server:
+        with server.connect() as c:
+            assert c.ends()
+        with server.connect() as c:
+            assert c.is_open()
+            assert c.ends()
+
+
+@case
+def a_body_that_drips_is_refused():
+    with Gate("-b", 400) as server, server.connect() as c:
+        c.send(b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\nabc")
+        response = c.response()
+        assert response.status == 408 and b"RequestTimeout" in response.body
+        assert c.ends()
+        server.idle()
+
+
+@case
+def a_client_that_does_not_read_is_cut():
+    with Gate("-b", 400) as server, server.connect(rcvbuf=4096) as c:
+        c.request("GET", "/stream?n=500000000")
+        stats = server.until(lambda s: s["cancelled"] == 1, "not cut")
+        assert stats["readers"] == 0
+        server.idle()
+
+
+@case
+def a_slow_server_is_not_taken_for_a_slow_client():
+    with Gate("-b", 300, "-h", 300, "-i", 300) as server, server.connect() as c:
+        assert c.request("GET", "/sleep?ms=1000").response().status == 200
+        assert c.request("PUT", "/sink?delay=1000", b"x").response().status == 200
+
+
+@case
+def requests_beyond_the_limit_wait_for_their_turn():
+    with Gate("-c", 2) as server:
+        conns = [server.connect(FOREVER) for _ in range(6)]
+        begun = time.monotonic()
+        for c in conns:
+            c.request("GET", "/sleep?ms=200")
+        leaver = conns.pop()
+        leaver.close()
+        for c in conns:
+            assert c.response().status == 200
+        took = time.monotonic() - begun
+        assert took > 0.55, f"{took}: not two at a time"
+        server.idle()
+
+
+@case
+def a_request_that_waits_too_long_is_told_to_slow_down():
+    with Gate("-c", 1, "-t", 700) as server, server.connect() as c, server.connect() as d:
+        c.request("GET", "/sleep?ms=1500&deaf=1")
+        time.sleep(0.05)
+        d.request("GET", "/tiny")
+        assert c.response().status == 504
+        assert d.response().status in (200, 503)
+
+
+@case
+def a_stuck_worker_costs_504_and_nothing_else():
+    with Gate("-t", 300) as server:
+        with server.connect() as c:
+            response = c.request("GET", "/sleep?ms=900&deaf=1").response()
+            assert response.status == 504 and c.ends()
+        with server.connect() as c:
+            assert c.is_open()
+        stats = server.idle()
+        assert stats["cancelled"] == 1 and stats["done"] == stats["requests"] - 1
+
+
+@case
+def connections_beyond_the_cap_are_closed():
+    with Gate("-n", 5) as server:
+        conns = [server.connect() for _ in range(5)]
+        assert all(c.is_open() for c in conns)
+        with server.connect() as c:
+            try:
+                assert c.ends()
+            except ConnectionError:
+                pass
+        conns.pop().close()
+        end = time.monotonic() + 5
+        while True:
+            try:
+                with server.connect() as c:
+                    assert c.is_open()
+                break
+            except (NoAnswer, ConnectionError):
+                assert time.monotonic() < end
+        for c in conns:
+            c.close()
+
+
+@case
+def a_client_that_leaves_cancels_its_handler():
+    with Gate() as server:
+        with server.connect() as c:
+            c.request("GET", "/sleep?ms=60000")
+            server.until(lambda s: s["opened"] == 1, "not begun")
+        stats = server.idle()
+        assert stats["cancelled"] == 1
+        with server.connect() as c:
+            c.send(b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\nabc")
+            server.until(lambda s: s["opened"] == 2, "not begun")
+        stats = server.idle()
+        assert stats["cancelled"] == 2
+
+
+@case
+def blocked_workers_do_not_starve_short_requests():
+    with Gate("-w", 8) as server:
+        uploads = [server.connect(FOREVER) for _ in range(12)]
+        for c in uploads:
+            c.request("PUT", "/sink?delay=700", b"x" * 10)
+        server.until(lambda s: s["opened"] >= 6, "uploads did not begin")
+        with server.connect() as c:
+            begun = time.monotonic()
+            for _ in range(20):
+                assert c.request("GET", "/hop").response().status == 200
+            assert time.monotonic() - begun < 0.6
+        for c in uploads:
+            assert c.response().status == 200
+
+
+@case
+def sigterm_lets_requests_finish():
+    with Gate() as server:
+        busy, upload, idle, partial = (server.connect() for _ in range(4))
+        assert idle.is_open()
+        busy.request("GET", "/sleep?ms=400")
+        upload.send(b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nhello")
+        partial.send(b"GET /tiny HTTP/1.1\r\n")
+        server.until(lambda s: s["opened"] == 2, "not begun")
+        server.process.terminate()
+        assert idle.ends()
+        try:
+            with server.connect() as late:
+                late.request("GET", "/tiny").response()
+            raise RuntimeError("still listening")
+        except (ConnectionError, NoAnswer):
+            pass
+        upload.send(b"world")
+        partial.send(HOST + b"\r\n")
+        for c in busy, upload, partial:
+            response = c.response()
+            assert response.status == 200 and response.headers["connection"] == "close"
+            assert c.ends()
+            c.close()
+        assert server.process.wait(10) == 0
+
+
+@case
+def after_the_deadline_the_rest_is_cut():
+    with Gate("-g", 200) as server, server.connect() as c:
+        c.request("GET", "/sleep?ms=60000")
+        server.until(lambda s: s["opened"] == 1, "not begun")
+        server.stop(expect=1)
+    with Gate("-g", 100) as server, server.connect() as c:
+        c.request("GET", "/sleep?ms=60000&deaf=1")
+        server.until(lambda s: s["opened"] == 1, "not begun")
+        server.stop(expect=2)
+
+
+@case
+def a_port_in_use_is_not_shared():
+    with Gate() as server:
+        try:
+            Gate(port=server.port)
+            raise RuntimeError("two servers on one port")
+        except RuntimeError as error:
+            assert "did not start: 3" in str(error), error
+
+
+@case
+def ipv6_and_lists_of_addresses_are_listened_on():
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    with Gate("-a", f"127.0.0.1:{port},[::1]:{port}") as server:
+        for host in "127.0.0.1", "::1":
+            with server.connect(host=host) as c:
+                assert host.encode().hex().encode() in c.request("GET", "/echo").response().body
+
+
+@case
+def every_request_is_logged_once():
+    with tempfile.NamedTemporaryFile(prefix="gate-") as log:
+        with Gate("-L", log.name) as server, server.connect() as c:
+            ids = [c.request("GET", path).response().headers["x-amz-request-id"]
+                   for path in ("/tiny", "/hop", "/nothing", "/deny", "/stream?n=5")]
+            c.send(b"bad\r\n\r\n")
+            ids.append(c.response().headers["x-amz-request-id"])
+            assert c.ends()
+        text = open(log.name).read()
+        for request_id in ids:
+            assert text.count(request_id) == 1, (request_id, text)
+
+
+main()

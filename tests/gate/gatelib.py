@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Raw sockets against gate-server or plain-server: what the gate's tests share.
+
+    with Gate("-h", "500") as server:
+        with server.connect() as c:
+            c.send(b"GET /tiny HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert c.response().status == 200
+
+Nothing sleeps to let something happen: every wait is for bytes, for the end of
+a connection, or for a counter of the server's."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("top_builddir", os.path.dirname(os.path.dirname(HERE)))
+WAIT = float(os.environ.get("DG_GATE_WAIT", "10"))  # no answer after this: there is none
+HOST = b"Host: h\r\n"
+
+
+class NoAnswer(AssertionError):
+    pass
+
+
+class Response:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def __repr__(self):
+        return f"<{self.status} {self.headers} {self.body[:80]!r}>"
+
+
+class Conn:
+    def __init__(self, port, wait=WAIT, host="127.0.0.1", rcvbuf=None):
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if rcvbuf:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        self.sock.settimeout(wait)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.connect((host, port))
+        self.buffer = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def close(self, reset=False):
+        if reset:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def send(self, data):
+        self.sock.sendall(data)
+        return self
+
+    def request(self, method, target, body=None, headers=b"", host=HOST):
+        head = method.encode() + b" " + target.encode() + b" HTTP/1.1\r\n" + host + headers
+        if body is not None:
+            head += b"Content-Length: %d\r\n" % len(body)
+        return self.send(head + b"\r\n" + (body or b""))
+
+    def more(self):
+        try:
+            data = self.sock.recv(262144)
+        except socket.timeout:
+            raise NoAnswer(f"no answer within the time; so far: {self.buffer[:200]!r}") from None
+        self.buffer += data
+        return bool(data)
+
+    def line(self):
+        while b"\r\n" not in self.buffer:
+            if not self.more():
+                raise NoAnswer(f"closed instead of an answer; so far: {self.buffer[:200]!r}")
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line
+
+    def head(self):
+        match = re.fullmatch(rb"HTTP/1\.[01] (\d\d\d) [ -~]*", self.line())
+        assert match, "not a status line"
+        headers = {}
+        while line := self.line():
+            name, value = line.split(b":", 1)
+            assert name.lower() not in headers, f"{name} twice"
+            headers[name.lower().decode()] = value.strip().decode("latin-1")
+        return Response(int(match[1]), headers, b"")
+
+    def body(self, length):
+        while len(self.buffer) < length:
+            if not self.more():
+                raise NoAnswer(f"cut after {len(self.buffer)} of {length} bytes")
+        body, self.buffer = self.buffer[:length], self.buffer[length:]
+        return body
+
+    def response(self, head_only=False):
+        """The next final response; 100 Continue is skipped."""
+        while (response := self.head()).status == 100:
+            pass
+        if not head_only and response.status not in (204, 304):
+            response.body = self.body(int(response.headers["content-length"]))
+        return response
+
+    def ends(self):
+        """Nothing more comes, and the server closes."""
+        while not self.buffer and self.more():
+            pass
+        assert not self.buffer, f"more than was asked for: {self.buffer[:200]!r}"
+        return True
+
+    def is_open(self):
+        """Still good for a request."""
+        return self.request("GET", "/tiny").response().status == 200
+
+
+class Server:
+    binary = None
+
+    def __init__(self, *arguments, prefix=(), port=0):
+        if port == 0:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+        self.log = tempfile.TemporaryFile(prefix="gate-log-")
+        path = os.path.join(BUILD, "tests", "gate", self.binary)
+        self.process = subprocess.Popen([*prefix, path, str(port), *map(str, arguments)],
+                                        stdout=subprocess.PIPE, stderr=self.log)
+        ready = self.process.stdout.readline().split()
+        if not ready:
+            raise RuntimeError(f"{self.binary} did not start: {self.process.wait()}")
+        self.port = int(ready[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read().decode("utf-8", "replace")
+
+    def connect(self, wait=None, **more):
+        return Conn(self.port, wait or WAIT, **more)
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def anonymous_bytes(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return sum(int(line.split()[1]) * 1024 for line in status
+                       if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+class Plain(Server):
+    binary = "plain-server"
+
+
+class Gate(Server):
+    binary = "gate-server"
+
+    def stats(self):
+        with self.connect() as c:
+            return json.loads(c.request("GET", "/stats").response().body)
+
+    def until(self, condition, what, seconds=WAIT):
+        end = time.monotonic() + seconds
+        while not condition(stats := self.stats()):
+            assert time.monotonic() < end, f"{what}: {stats}"
+            time.sleep(0.005)
+        return stats
+
+    def idle(self):
+        """Every exchange ended, every handler was released once."""
+        return self.until(lambda s: s["opened"] == s["released"] and s["readers"] == 0
+                          and s["active"] == 1 and s["idle_workers"] == s["workers"], "leak")
+
+    def stop(self, expect=0):
+        """SIGTERM; the exit code also tells of unreleased handlers (4)."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(WAIT * 3)
+        assert code == expect, f"exit {code}, not {expect}: {self.log_text()[-4000:]}"
+
+    def __exit__(self, kind, *rest):
+        try:
+            if kind is None and self.process.poll() is None:
+                self.stop()
+            elif kind is not None:
+                print(self.log_text()[-4000:])
+        finally:
+            super().__exit__(kind, *rest)
+
+
+_cases = []
+
+
+def case(function):
+    _cases.append(function)
+    return function
+
+
+def main():
+    wanted = sys.argv[1:]
+    failed = 0
+    for function in _cases:
+        if wanted and not any(word in function.__name__ for word in wanted):
+            continue
+        name = function.__name__.replace("_", " ")
+        begun = time.monotonic()
+        try:
+            function()
+        except Exception:
+            failed += 1
+            print(f"not ok {name}")
+            traceback.print_exc(file=sys.stdout)
+        else:
+            print(f"ok {name} ({time.monotonic() - begun:.2f} s)")
+        sys.stdout.flush()
+    sys.exit(1 if failed else 0)
