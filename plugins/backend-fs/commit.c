@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "dirindex.h"
 #include "metaio.h"
 
 #include "common/banned.h"
@@ -232,6 +233,7 @@ int dg_fs_commit(struct dg_fs *fs, int fd, const char *temp, const struct dg_ite
   (void)pthread_rwlock_rdlock(lock);
   rc = commit_locked(&commit, err);
   (void)pthread_rwlock_unlock(lock);
+  dg_dirindex_changed(fs->indexes);
   return rc;
 }
 
@@ -296,6 +298,7 @@ int dg_fs_remove(struct dg_fs *fs, const struct dg_item *item, struct dg_error *
     dg_fs_prune(fs, &dirs, place.dir);
   dg_fs_dirs_close(&dirs);
   (void)pthread_rwlock_unlock(lock);
+  dg_dirindex_changed(fs->indexes);
   if (rc == 0)
     (void)dg_fs_step(fs, "fs.remove.done");
   return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Walks one directory's visible entries in order. */
+/* Walks one directory's visible entries in order: small ones are read and
+ * sorted, large ones come from their index (dirindex.h). */
 #ifndef DG_FS_CURSOR_H
 #define DG_FS_CURSOR_H
 
@@ -19,5 +20,8 @@ void dg_fs_cursor_seek(struct dg_fs_cursor *cursor, struct dg_slice sort);
  * moves. */
 const struct dg_fs_entry *dg_fs_cursor_peek(struct dg_fs_cursor *cursor);
 void dg_fs_cursor_next(struct dg_fs_cursor *cursor);
+
+/* That entry, met on the way, is not there after all. */
+void dg_fs_cursor_forget(struct dg_fs_cursor *cursor, const struct dg_fs_entry *entry);
 
 #endif

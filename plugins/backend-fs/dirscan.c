@@ -47,6 +47,19 @@ enum dg_fs_accept dg_fs_entry_accept(const struct dg_fs_entry *entry, const char
   return dg_fs_name_has_escape(disk, strlen(disk)) ? DG_FS_LITERAL : DG_FS_PLAIN;
 }
 
+struct dg_fs_entry dg_fs_entry_copy(const struct dg_fs_entry *entry,
+                                    struct dg_fs_entry_room *room)
+{
+  char *disk = room->text + entry->sort.len;
+
+  if (entry->sort.len)
+    memcpy(room->text, entry->sort.data, entry->sort.len);
+  if (entry->disk.len)
+    memcpy(disk, entry->disk.data, entry->disk.len);
+  return (struct dg_fs_entry){
+    {room->text, entry->sort.len}, {disk, entry->disk.len}, entry->kind};
+}
+
 /* Reads the mark of an escape-looking name. 1: marked, 0: literal, 2: it is a
  * reference, -1: failed. *ret_segment lies in room. */
 static int read_mark(const struct dg_fs *fs, int dir_fd, const char *name, enum dg_fs_role role,

@@ -33,6 +33,10 @@ struct dg_fs_entry_room {
   char text[DG_FS_MARK_BYTES + 2 + DG_FS_NAME_BYTES];
 };
 
+/* A copy whose texts lie in `room`. */
+struct dg_fs_entry dg_fs_entry_copy(const struct dg_fs_entry *entry,
+                                    struct dg_fs_entry_room *room);
+
 /* Classifies one name of a directory. `type` is a DT_* value, DT_UNKNOWN
  * included. Returns 1 and fills *ret_entry (strings in `name` or `room`), 0 if
  * clients do not see it: dot names, references, links, devices, what is not

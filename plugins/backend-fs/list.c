@@ -228,12 +228,7 @@ static bool take_entry(struct level *level, struct dg_fs_entry_room *room,
   }
   if (!least)
     return false;
-  memcpy(room->text, least->sort.data, least->sort.len);
-  if (least->disk.len)
-    memcpy(room->text + least->sort.len, least->disk.data, least->disk.len);
-  *ret_entry = (struct dg_fs_entry){{room->text, least->sort.len},
-                                    {room->text + least->sort.len, least->disk.len},
-                                    least->kind};
+  *ret_entry = dg_fs_entry_copy(least, room);
   for (unsigned i = 0; i < level->dirs.count; i++) {
     const struct dg_fs_entry *entry;
 
@@ -263,21 +258,26 @@ static int visit_file(struct lister *lister, struct level *level, const struct d
     dg_fs_names(lister->fs, entry->sort, role, &names);
     if (dg_fs_find_in_dirs(lister->fs, &place, 0, &names, &level->dirs, &found, err) < 0)
       return err->code == DG_E_NO_SUCH_KEY ? 0 : -1;
-  } else if (!(lister->request->flags & DG_LIST_NO_META)) {
+  } else if (!(lister->request->flags & DG_LIST_NO_META) || entry->disk.len) {
     if (!dg_fs_entry_disk(entry, disk))
       return 0;
     found.fd = dg_fs_open_entry(lister->fs, level->dirs.fd[dir], disk,
                                 dg_fs_entry_accept(entry, disk), role, entry->sort, &found.stat);
+    if (found.fd < 0 && errno == ENOENT) {
+      if (entry->disk.len)
+        dg_fs_cursor_forget(level->cursors[dir], entry);
+      return 0;
+    }
     if (found.fd < 0)
-      return errno == ENOENT ? 0 : dg_fs_fail(err, errno, "open '%s'", disk);
+      return dg_fs_fail(err, errno, "open '%s'", disk);
   }
   rc = emit_object(lister, text_of(lister->key), found.fd, &found.stat, role, entry->sort, err);
   dg_fs_close_fd(&found.fd);
   return rc;
 }
 
-static int visit_dir(struct lister *lister, const struct level *level,
-                     const struct dg_fs_entry *entry, struct dg_error *err)
+static int visit_dir(struct lister *lister, struct level *level, const struct dg_fs_entry *entry,
+                     unsigned dir, struct dg_error *err)
 {
   struct dg_slice segment = {entry->sort.data, entry->sort.len - 1};
   struct dg_slice key = text_of(lister->key), prefix;
@@ -287,6 +287,8 @@ static int visit_dir(struct lister *lister, const struct level *level,
 
   for (unsigned i = 0; i < level->dirs.count && rc == 0; i++)
     rc = dg_fs_dirs_add_below(lister->fs, level->dirs.fd[i], segment, &below, err);
+  if (rc == 0 && !below.count && entry->disk.len)
+    dg_fs_cursor_forget(level->cursors[dir], entry);
   /* When the whole directory is one common prefix, all that matters is
    * whether it holds anything. Not so when the bound lies inside it. */
   if (rc == 0 && !begins_with(text_of(lister->bound), key) &&
@@ -352,7 +354,7 @@ static int step(struct lister *lister, struct dg_error *err)
       lister->stop = dg_fs_slice_compare(key, prefix) > 0;
       return 0;
     }
-    return visit_dir(lister, level, &entry, err);
+    return visit_dir(lister, level, &entry, dir, err);
   }
   if (before_bound(lister, key))
     return 0;

@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "dirindex.h"
 #include "tree.h"
 
 #include "common/banned.h"
@@ -110,7 +111,6 @@ int dg_fs_open(const struct dg_host *host, const char *path, const char *index_d
 {
   struct dg_fs *fs = g_new0(struct dg_fs, 1);
 
-  (void)index_dir;
   fs->host = host;
   fs->root_path = g_canonicalize_filename(path, NULL);
   fs->root_fd = fs->staging_fd = fs->lock_fd = -1;
@@ -122,6 +122,7 @@ int dg_fs_open(const struct dg_host *host, const char *path, const char *index_d
     dg_fs_close(fs);
     return -1;
   }
+  fs->indexes = dg_dirindex_set_new(fs, index_dir);
   *ret_fs = fs;
   return 0;
 }
@@ -130,6 +131,7 @@ void dg_fs_close(struct dg_fs *fs)
 {
   if (!fs)
     return;
+  dg_dirindex_set_free(fs->indexes);
   dg_fs_close_fd(&fs->staging_fd);
   dg_fs_close_fd(&fs->root_fd);
   dg_fs_close_fd(&fs->lock_fd); /* last: until here nobody else may sweep */
