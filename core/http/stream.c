@@ -356,6 +356,15 @@ static void respond(struct dg_stream *stream)
   dg_conn_settle(conn);
 }
 
+static void say_continue(struct dg_conn *conn)
+{
+  static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+  struct dg_span span = {text, sizeof text - 1, NULL, NULL};
+
+  conn->expect_pending = false;
+  dg_out_spans(conn, &span, 1, false);
+}
+
 void dg_stream_advance(struct dg_stream *stream)
 {
   struct dg_conn *conn = stream->conn;
@@ -375,13 +384,8 @@ void dg_stream_advance(struct dg_stream *stream)
     respond(stream);
     return;
   }
-  if (stream->begun && conn->expect_pending && !conn->body_refused) {
-    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    struct dg_span span = {go_on, sizeof go_on - 1, NULL, NULL};
-
-    conn->expect_pending = false;
-    dg_out_spans(conn, &span, 1, false);
-  }
+  if (stream->begun && conn->expect_pending && !conn->body_refused)
+    say_continue(conn);
   if (!stream->begun || stream->pending_bytes >= DG_GATE_BODY_CHUNK ||
       (stream->body_ended && !stream->finished))
     submit(stream);
@@ -416,6 +420,12 @@ void dg_stream_start(struct dg_stream *stream)
   conn->state = conn->body_done ? DG_CONN_RESP : DG_CONN_BODY;
   stream->body_ended = conn->body_done;
   conn->since_ms = stream->loop->now_ms;
+  /* Nothing to wait for, but botocore takes a final answer without the 100 for
+   * an early refusal and misreads the next one on this connection. */
+  if (stream->head.expect_continue && conn->body_done)
+    say_continue(conn);
+  if (conn->doomed)
+    return;
   if (dg_front_route(x) < 0) {
     stream->released = true; /* no callback of the handler runs */
     if (x->response.status == 0) {
