@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the end-to-end tests in shell share. Source it first:
+#
+#     . "${0%/*}/lib.sh"
+#     start_server
+#     case_ "a bucket is made" aws s3 mb s3://b
+#
+# Lines go to stdout as `ok NAME`, `not ok NAME`, `skip NAME: why`; tests/e2e/run
+# counts them. The server and its files vanish at exit.
+set -u
+e2e_dir=$(cd "$(dirname "$0")" && pwd)
+build=${top_builddir:-$(cd "$e2e_dir/../.." && pwd)}
+topic=$(basename "$0" .sh)
+work=$(mktemp -d "${DG_E2E_TMPDIR:-${TMPDIR:-/tmp}}/dg-e2e-XXXXXX")
+failures=0
+server_pid=
+
+export AWS_ACCESS_KEY_ID=e2e-access-key
+export AWS_SECRET_ACCESS_KEY=e2e-secret-key-with-some-length
+export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
+export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null BOTO_DISABLE_CRT=true
+unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
+
+cleanup() {
+  [ -z "$server_pid" ] || { kill -9 "$server_pid" && wait "$server_pid"; } 2>/dev/null
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 143' TERM INT HUP
+
+# A port nobody listens on, from DG_E2E_PORTS (LOW-HIGH) or the ephemeral range.
+free_port() {
+  PYTHONPATH=$e2e_dir /usr/bin/python3 -c 'import lib; print(lib.free_port())'
+}
+
+# start_server [NAME=VALUE...]: a server on $url with data in $data.
+start_server() {
+  data=$work/data port=$(free_port) url=http://127.0.0.1:$port host=127.0.0.1:$port
+  mkdir -p "$data"
+  env DGP_LISTEN_ADDR="127.0.0.1:$port" DGP_DATA_DIR="$data" DGP_CACHE_DIR="$work/cache" \
+    DGP_SPOOL_DIR="$work/spool" DGP_STATE_DIR="$work/state" \
+    DGP_ACCESS_KEY_ID="$AWS_ACCESS_KEY_ID" DGP_SECRET_ACCESS_KEY="$AWS_SECRET_ACCESS_KEY" \
+    DGP_LOG_LEVEL=info "$@" "$build/core/deltaglider_proxy" >>"$work/server.log" 2>&1 &
+  server_pid=$!
+  local n=0
+  until curl -sf -o /dev/null "$url/_/health"; do
+    n=$((n + 1))
+    if [ $n -gt 400 ] || ! kill -0 "$server_pid" 2>/dev/null; then
+      echo "not ok $topic: the server starts"
+      tail -n 30 "$work/server.log" >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+# requires COMMAND...: end this file as skipped when one is missing; a failure
+# when DG_E2E_STRICT=1, as scripts/check sets it.
+requires() {
+  local command
+  for command; do
+    command -v "$command" >/dev/null && continue
+    if [ "${DG_E2E_STRICT:-0}" != 0 ]; then
+      echo "not ok $topic: $command is not installed, and skipping is not allowed"
+      exit 1
+    fi
+    echo "skip $topic: $command is not installed"
+    exit 0
+  done
+}
+
+# case_ NAME COMMAND...: one line for one command, which must succeed. Its
+# output is shown when it does not.
+case_() {
+  local name=$1
+  shift
+  if "$@" >"$work/case.log" 2>&1; then
+    echo "ok $topic: $name"
+  else
+    echo "not ok $topic: $name"
+    { echo "--- $topic: $name: $*"; tail -n 40 "$work/case.log"; } >&2
+    failures=$((failures + 1))
+  fi
+}
+
+# random_file PATH BYTES
+random_file() { head -c "$2" /dev/urandom >"$1"; }
+
+finish() {
+  if ! kill -0 "$server_pid" 2>/dev/null; then
+    echo "not ok $topic: the server still runs at the end"
+    tail -n 60 "$work/server.log" >&2
+    failures=$((failures + 1))
+  fi
+  [ "$failures" = 0 ]
+  exit
+}
