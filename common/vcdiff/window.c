@@ -74,21 +74,31 @@ int dg_vcd_window_parse(const uint8_t *bytes, size_t len, struct dg_vcd_window *
 
 /* ---- Copies ----------------------------------------------------------------- */
 
-/* Sixteen-byte pieces would do for the average instruction, but 32 cost the
- * same and save the branch for most of the rest. */
-#define WIDE 32u
+/* Bytes that a copy moves at once, needed or not: all loads first, then all
+ * stores. What is too much is overwritten by what follows. */
+#define WIDE 64u
 
-static inline void copy_wide(uint8_t *to, const uint8_t *from)
+typedef uint8_t piece __attribute__((vector_size(32), aligned(1), may_alias));
+
+/* Literals are short: half a piece's worth is enough. */
+static inline __attribute__((always_inline)) void copy_half(uint8_t *to, const uint8_t *from)
 {
-  uint8_t piece[WIDE];
+  *(piece *)to = *(const piece *)from;
+}
 
-  memcpy(piece, from, WIDE);
-  memcpy(to, piece, WIDE);
+static inline __attribute__((always_inline)) void copy_wide(uint8_t *to, const uint8_t *from)
+{
+  piece first = *(const piece *)from;
+  piece second = *(const piece *)(from + WIDE / 2);
+
+  *(piece *)to = first;
+  *(piece *)(to + WIDE / 2) = second;
 }
 
 /* Copies len bytes in whole pieces: reads and writes up to WIDE - 1 bytes more.
- * from is WIDE or more away from to. */
-static inline void copy_pieces(uint8_t *to, const uint8_t *from, size_t len)
+ * from is WIDE or more away from to, or len is at most that distance. */
+static inline __attribute__((always_inline)) void copy_pieces(uint8_t *to, const uint8_t *from,
+                                                              size_t len)
 {
   uint8_t *end = to + len;
 
@@ -122,25 +132,55 @@ static void copy_overlapping(uint8_t *to, size_t distance, size_t len)
     copy_pieces(to, from, len);
 }
 
-/* ---- Instructions ----------------------------------------------------------- */
+/* The window being decoded, as far as it does not change. */
+struct job {
+  const uint8_t *source; /* the segment */
+  uint64_t source_size;
+  uint64_t source_wide; /* copies that end up to here may read WIDE bytes more */
+  uint8_t *target;
+  uint8_t *out_end;
+};
 
-/* Everything a COPY needs to know about addresses. */
+/* A COPY of any kind: long, near the end of the reference, overlapping, or
+ * across the seam of source and target. The caller has checked that len bytes
+ * fit. Returns the new end of output, or NULL for an address not yet there. */
+static uint8_t *copy_any(const struct job *job, uint8_t *out, uint64_t address, size_t len)
+{
+  if (address < job->source_size) {
+    uint64_t part = job->source_size - address;
+
+    if (part > len)
+      part = len;
+    memcpy(out, job->source + address, (size_t)part);
+    out += part;
+    len -= (size_t)part;
+    if (len == 0)
+      return out;
+    address += part;
+  }
+  address -= job->source_size;
+  if (address >= (uint64_t)(out - job->target))
+    return NULL;
+  copy_overlapping(out, (size_t)(out - job->target) - (size_t)address, len);
+  return out + len;
+}
+
+/* ---- Addresses -------------------------------------------------------------- */
+
 struct addresses {
   const uint8_t *at, *end;
-  /* What an address of each mode is relative to: fixed for SELF, filled in for
-   * HERE, four recent addresses, nothing for the SAME modes. */
+  /* What an address of each mode is relative to: nothing for SELF, recent
+   * addresses for the NEAR modes; the others are here to be looked up in vain. */
   uint64_t base[DG_VCD_MODES];
   unsigned next_near;
-  /* One table more than there are SAME modes, so that a look-up that turns out
-   * not to be wanted stays inside. */
-  uint64_t same[DG_VCD_SAME_SLOTS + 256];
+  uint64_t same[DG_VCD_SAME_SLOTS];
 };
 
 /* An integer that has DG_VCD_SLACK readable bytes behind its section. The
  * caller checks afterwards whether *at ran past the end. No branch depends on
  * the length. Returns UINT64_MAX for one longer than eight bytes: no address
  * or size in a window needs more. */
-static inline uint64_t read_integer(const uint8_t **at)
+static inline __attribute__((always_inline)) uint64_t read_integer(const uint8_t **at)
 {
   uint64_t value, last;
   unsigned bits;
@@ -162,109 +202,146 @@ static inline uint64_t read_integer(const uint8_t **at)
   return (value & UINT64_C(0x000000000fffffff)) | (value & UINT64_C(0x0fffffff00000000)) >> 4;
 }
 
-/* The next address. Computes all modes and picks one, which beats a branch
- * that the processor cannot foresee. */
-static inline uint64_t read_address(struct addresses *addresses, unsigned mode, uint64_t here)
+/* The next address. Modes but SAME, which are rare, are told apart without a
+ * branch: no processor foresees them. */
+static inline __attribute__((always_inline)) uint64_t read_address(struct addresses *addresses,
+                                                                   unsigned mode, uint64_t here)
 {
-  const uint8_t *behind = addresses->at;
-  uint64_t same = addresses->same[((mode - DG_VCD_MODE_SAME) & 3) * 256 + *addresses->at];
-  uint64_t offset = read_integer(&behind);
-  uint64_t negate = -(uint64_t)(mode == DG_VCD_MODE_HERE);
   uint64_t address;
 
-  addresses->base[DG_VCD_MODE_HERE] = here;
-  address = addresses->base[mode] + ((offset ^ negate) - negate);
-  if (mode >= DG_VCD_MODE_SAME) {
-    address = same;
-    behind = addresses->at + 1;
+  if (__builtin_expect(mode >= DG_VCD_MODE_SAME, 0)) {
+    address = addresses->same[(mode - DG_VCD_MODE_SAME) * 256 + *addresses->at++];
+  } else {
+    uint64_t offset = read_integer(&addresses->at);
+    uint64_t back = -(uint64_t)(mode == DG_VCD_MODE_HERE);
+
+    address = (addresses->base[mode] | (here & back)) + ((offset ^ back) - back);
   }
-  addresses->at = behind;
   addresses->base[DG_VCD_MODE_NEAR + addresses->next_near] = address;
   addresses->next_near = (addresses->next_near + 1) % DG_VCD_NEAR_SLOTS;
   addresses->same[address % DG_VCD_SAME_SLOTS] = address;
   return address;
 }
 
-/* The window being decoded. */
-struct job {
-  const uint8_t *source; /* the segment */
-  uint64_t source_size;
-  uint64_t source_readable; /* bytes from source on that exist at all */
-  uint8_t *target;
-  uint8_t *out;
-  uint8_t *out_end;
-};
+/* ---- Instructions ----------------------------------------------------------- */
 
-/* The copies that the fast path leaves: long, near the end of the reference,
- * overlapping, or across the seam of source and target. The caller has checked
- * address < here and len <= out_end - out. */
-static int copy_any(struct job *job, uint64_t address, size_t len)
+static inline __attribute__((always_inline)) uint8_t *
+do_copy(const struct job *job, struct addresses *addresses, uint8_t *out, unsigned mode, size_t len)
 {
-  if (address < job->source_size) {
-    uint64_t part = job->source_size - address;
-
-    if (part > len)
-      part = len;
-    memcpy(job->out, job->source + address, (size_t)part);
-    job->out += part;
-    len -= (size_t)part;
-    if (len == 0)
-      return 0;
-    address += part;
-  }
-  if (address - job->source_size >= (uint64_t)(job->out - job->target))
-    return -1;
-  copy_overlapping(job->out, (size_t)(job->out - (job->target + (address - job->source_size))),
-                   len);
-  job->out += len;
-  return 0;
-}
-
-static inline __attribute__((always_inline)) int
-do_copy(struct job *job, struct addresses *addresses, unsigned mode, size_t len)
-{
-  uint64_t here = job->source_size + (uint64_t)(job->out - job->target);
+  uint64_t here = job->source_size + (uint64_t)(out - job->target);
   uint64_t address = read_address(addresses, mode, here);
   const uint8_t *from;
-  uint64_t room;
 
-  if (address >= here || len > (size_t)(job->out_end - job->out))
-    return -1;
-  if (address < job->source_size) {
+  /* Nothing to copy wraps around and ends up here, too. */
+  if (__builtin_expect(address >= here || len - 1 >= (size_t)(job->out_end - out), 0))
+    return address < here && len == 0 ? out : NULL;
+  if (address + len <= job->source_wide) {
     from = job->source + address;
-    room = job->source_readable - address;
-    if (len > job->source_size - address)
-      room = 0;
   } else {
-    from = job->target + (address - job->source_size);
-    room = here - address;
-    /* Far enough back that a whole piece never meets its own output. */
-    room = room >= WIDE ? UINT64_MAX : 0;
+    /* From the target: whole pieces, unless they would meet their own output. */
+    uint64_t distance = here - address;
+
+    if (address < job->source_size || (distance < len && distance < WIDE))
+      return copy_any(job, out, address, len);
+    from = out - distance;
   }
-  if (room < len + (uint64_t)WIDE)
-    return copy_any(job, address, len);
-  if (len <= WIDE)
-    copy_wide(job->out, from);
-  else if (len <= 1024)
-    copy_pieces(job->out, from, len);
+  if (__builtin_expect(len <= WIDE, 1))
+    copy_wide(out, from);
+  else if (len <= 2048)
+    copy_pieces(out, from, len);
   else
-    return copy_any(job, address, len);
-  job->out += len;
-  return 0;
+    return copy_any(job, out, address, len);
+  return out + len;
 }
 
-static inline __attribute__((always_inline)) int do_add(struct job *job, const uint8_t **data,
-                                                        const uint8_t *data_end, size_t len)
+static inline __attribute__((always_inline)) uint8_t *do_add(const struct job *job, uint8_t *out,
+                                                             const uint8_t **data,
+                                                             const uint8_t *data_end, size_t len)
 {
-  if (len > (size_t)(data_end - *data) || len > (size_t)(job->out_end - job->out))
-    return -1;
-  if (len <= WIDE)
-    copy_wide(job->out, *data);
+  if (__builtin_expect(len > (size_t)(data_end - *data) || len > (size_t)(job->out_end - out), 0))
+    return NULL;
+  if (__builtin_expect(len <= WIDE / 2, 1))
+    copy_half(out, *data);
   else
-    memcpy(job->out, *data, len);
+    memcpy(out, *data, len);
   *data += len;
-  job->out += len;
-  return 0;
+  return out + len;
+}
+
+/* The code table once more, as the fast path wants it: an optional ADD, then a
+ * COPY. Where that does not fit, the row is RARE. */
+struct pair {
+  uint8_t add_size, copy_size, mode;
+  uint8_t flags;
+};
+
+#define PAIR_LONE    1u /* an ADD whose COPY, if any, is the next opcode */
+#define PAIR_FOLLOWS 2u /* the size of the COPY follows */
+#define PAIR_RARE    4u
+
+#define RARE                                                                                       \
+  {                                                                                                \
+    0, 0, 0, PAIR_RARE                                                                             \
+  }
+#define ADD(a)                                                                                     \
+  {                                                                                                \
+    (a), 0, 0, PAIR_LONE                                                                           \
+  }
+#define COPY(m, c)                                                                                 \
+  {                                                                                                \
+    0, (c), (m), 0                                                                                 \
+  }
+#define COPIES(m)                                                                                  \
+  {0, 0, (m), PAIR_FOLLOWS}, COPY(m, 4), COPY(m, 5), COPY(m, 6), COPY(m, 7), COPY(m, 8),           \
+      COPY(m, 9), COPY(m, 10), COPY(m, 11), COPY(m, 12), COPY(m, 13), COPY(m, 14), COPY(m, 15),    \
+      COPY(m, 16), COPY(m, 17), COPY(m, 18)
+#define BOTH(a, m, c)                                                                              \
+  {                                                                                                \
+    (a), (c), (m), 0                                                                               \
+  }
+#define BOTH_SIZES(a, m) BOTH(a, m, 4), BOTH(a, m, 5), BOTH(a, m, 6)
+#define BOTHS(m)         BOTH_SIZES(1, m), BOTH_SIZES(2, m), BOTH_SIZES(3, m), BOTH_SIZES(4, m)
+#define BOTHS_SAME(m)    BOTH(1, m, 4), BOTH(2, m, 4), BOTH(3, m, 4), BOTH(4, m, 4)
+
+static const struct pair pairs[256] = {
+    RARE,          RARE,          ADD(1),    ADD(2),    ADD(3),    ADD(4),    ADD(5),
+    ADD(6),        ADD(7),        ADD(8),    ADD(9),    ADD(10),   ADD(11),   ADD(12),
+    ADD(13),       ADD(14),       ADD(15),   ADD(16),   ADD(17),   COPIES(0), COPIES(1),
+    COPIES(2),     COPIES(3),     COPIES(4), COPIES(5), COPIES(6), COPIES(7), COPIES(8),
+    BOTHS(0),      BOTHS(1),      BOTHS(2),  BOTHS(3),  BOTHS(4),  BOTHS(5),  BOTHS_SAME(6),
+    BOTHS_SAME(7), BOTHS_SAME(8), RARE,      RARE,      RARE,      RARE,      RARE,
+    RARE,          RARE,          RARE,      RARE,
+};
+
+/* One opcode of any kind. Returns the new end of output, or NULL. */
+static inline __attribute__((always_inline)) uint8_t *
+do_any(const struct job *job, struct addresses *addresses, uint8_t *out, const uint8_t **inst,
+       const uint8_t **data, const uint8_t *data_end)
+{
+  const struct dg_vcd_code *code = &dg_vcd_codes[*(*inst)++];
+  uint64_t size1 = code->size1;
+
+  if (size1 == 0)
+    size1 = read_integer(inst);
+  if (size1 > (uint64_t)(job->out_end - out))
+    return NULL;
+  switch (code->type1) {
+  case DG_VCD_COPY:
+    out = do_copy(job, addresses, out, code->mode1, (size_t)size1);
+    if (out != NULL && code->type2 == DG_VCD_ADD)
+      out = do_add(job, out, data, data_end, code->size2);
+    return out;
+  case DG_VCD_ADD:
+    out = do_add(job, out, data, data_end, (size_t)size1);
+    if (out != NULL && code->type2 == DG_VCD_COPY)
+      out = do_copy(job, addresses, out, code->mode2, code->size2);
+    return out;
+  default: /* RUN: the table has no NOOP in first place */
+    if (*data >= data_end)
+      return NULL;
+    memset(out, *(*data)++, (size_t)size1);
+    return out + size1;
+  }
 }
 
 /* The loop, inlined once for each kind of processor. */
@@ -280,50 +357,52 @@ run_instructions(const struct dg_vcd_window *window, const struct dg_vcd_section
   struct addresses addresses = {.at = sections->data[DG_SECTION_ADDR]};
   struct job job = {.source_size = window->source_size,
                     .target = target,
-                    .out = target,
                     .out_end = target + window->target_size};
+  uint8_t *out = target;
 
   addresses.end = addresses.at + sections->size[DG_SECTION_ADDR];
   if (window->source_size > 0) {
+    uint64_t readable;
+
     if (window->source_offset > reference_size ||
         window->source_size > reference_size - window->source_offset)
       return dg_fail(err, DG_E_CORRUPT, "window: its source segment lies outside the reference");
     job.source = reference + window->source_offset;
-    job.source_readable = reference_size - window->source_offset;
+    readable = reference_size - window->source_offset;
+    readable = readable < WIDE ? 0 : readable - WIDE;
+    job.source_wide = window->source_size < readable ? window->source_size : readable;
   }
   while (inst < inst_end) {
-    const struct dg_vcd_code *code = &dg_vcd_codes[*inst++];
-    size_t size1 = code->size1;
+    /* Mostly an ADD and a COPY alternate. Both are taken in one go, whether
+     * they share an opcode or not, and without a branch to tell. */
+    if (__builtin_expect(inst_end - inst >= 4, 1)) {
+      struct pair add = pairs[inst[0]];
+      unsigned lone = add.flags & PAIR_LONE;
+      struct pair copy = pairs[inst[lone]];
+      const uint8_t *next = inst + lone + 1;
+      unsigned follows = copy.flags / PAIR_FOLLOWS & 1;
+      size_t size = copy.copy_size + (*next & -follows);
 
-    if (size1 == 0) {
-      size1 = (size_t)read_integer(&inst);
-      if (size1 > window->target_size)
-        goto corrupt;
+      if (__builtin_expect(((add.flags | copy.flags) & PAIR_RARE) == 0 &&
+                               ((unsigned)copy.add_size & -lone) == 0 && size < 0x80 &&
+                               (size_t)(job.out_end - out) >= add.add_size + size &&
+                               (size_t)(data_end - data) >= add.add_size,
+                           1)) {
+        inst = next + follows;
+        copy_half(out, data);
+        data += add.add_size;
+        out += add.add_size;
+        out = do_copy(&job, &addresses, out, copy.mode, size);
+        if (__builtin_expect(out == NULL || addresses.at > addresses.end, 0))
+          goto corrupt;
+        continue;
+      }
     }
-    switch (code->type1) {
-    case DG_VCD_COPY:
-      if (do_copy(&job, &addresses, code->mode1, size1) < 0)
-        goto corrupt;
-      if (code->type2 == DG_VCD_ADD && do_add(&job, &data, data_end, code->size2) < 0)
-        goto corrupt;
-      break;
-    case DG_VCD_ADD:
-      if (do_add(&job, &data, data_end, size1) < 0)
-        goto corrupt;
-      if (code->type2 == DG_VCD_COPY && do_copy(&job, &addresses, code->mode2, code->size2) < 0)
-        goto corrupt;
-      break;
-    default: /* RUN: the table has no NOOP in first place */
-      if (data >= data_end || size1 > (size_t)(job.out_end - job.out))
-        goto corrupt;
-      memset(job.out, *data++, size1);
-      job.out += size1;
-    }
-    if (addresses.at > addresses.end)
+    out = do_any(&job, &addresses, out, &inst, &data, data_end);
+    if (out == NULL || addresses.at > addresses.end)
       goto corrupt;
   }
-  if (inst != inst_end || data != data_end || addresses.at != addresses.end ||
-      job.out != job.out_end)
+  if (inst != inst_end || data != data_end || addresses.at != addresses.end || out != job.out_end)
     goto corrupt;
   return 0;
 
