@@ -135,7 +135,7 @@ static bool is_reserved_name(struct dg_slice name)
   return name.len >= 3 && g_ascii_strncasecmp(name.data, "dg-", 3) == 0;
 }
 
-static int add_client_pairs(struct dg_meta *meta, const struct dg_meta *client,
+int dg_put_add_client_pairs(struct dg_meta *meta, const struct dg_meta *client,
                             struct dg_error *err)
 {
   for (uint32_t i = 0; i < client->user_count; i++)
@@ -176,7 +176,7 @@ struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err
       set_hex(meta, DG_FIELD_MD5, put->digests.md5, 16, err) < 0 ||
       (client->content_type.len &&
        dg_meta_set(meta, DG_FIELD_CONTENT_TYPE, client->content_type, err) < 0) ||
-      add_client_pairs(meta, client, err) < 0 || add_checksum(meta, put, err) < 0 ||
+      dg_put_add_client_pairs(meta, client, err) < 0 || add_checksum(meta, put, err) < 0 ||
       (put->multipart_etag &&
        dg_meta_set(meta, DG_FIELD_MULTIPART_ETAG, dg_slice_str(put->multipart_etag), err) < 0) ||
       (put->part_sizes && dg_meta_add_extension(meta, DG_SLICE("part-sizes"),
@@ -189,7 +189,7 @@ struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err
 
 /* Now, in whole microseconds (what every layout can hold), and later than
  * anything it replaces. */
-static void set_created(struct dg_meta *meta, const struct dg_found *found)
+void dg_put_set_created(struct dg_meta *meta, const struct dg_found *found)
 {
   const struct dg_meta *old[] = {found->meta, found->hidden};
 
@@ -302,7 +302,7 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_put
     return -1;
   if (check_condition(put, &found, err) < 0)
     goto out;
-  set_created(meta, &found);
+  dg_put_set_created(meta, &found);
   dg_metacache_write_begin(put->engine->metacache, put->bucket, put->key);
   rc = 0;
   if (put->candidate && put->size_bytes > 0)

@@ -71,5 +71,10 @@ int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_r
 
 /* Metadata without what depends on the variant. created_at is the caller's. */
 struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err);
+/* User pairs without the reserved names, and extensions. */
+int dg_put_add_client_pairs(struct dg_meta *meta, const struct dg_meta *client,
+                            struct dg_error *err);
+/* Sets created_at: now, and later than everything found. */
+void dg_put_set_created(struct dg_meta *meta, const struct dg_found *found);
 
 #endif

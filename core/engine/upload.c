@@ -1,36 +1,439 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The table of multipart uploads: create, find, abort, list, expire. */
 #include "config.h"
 
 #include "core/engine/upload.h"
 
+#include <openssl/rand.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/hex.h"
+
 #include "common/banned.h"
 
 struct dg_upload_table {
-  int unused;
+  struct dg_engine *engine;
+  GMutex mutex; /* guards uploads */
+  GHashTable *uploads; /* id -> struct dg_upload * */
 };
+
+static struct dg_upload *upload_ref(struct dg_upload *upload)
+{
+  g_atomic_int_inc(&upload->refs);
+  return upload;
+}
+
+static gboolean free_part(gpointer number, gpointer part, gpointer unused)
+{
+  (void)number;
+  (void)unused;
+  g_free(part);
+  return FALSE;
+}
+
+void dg_upload_unref(struct dg_upload *upload)
+{
+  if (!upload || !g_atomic_int_dec_and_test(&upload->refs))
+    return;
+  g_tree_foreach(upload->parts, free_part, NULL);
+  g_tree_unref(upload->parts);
+  g_mutex_clear(&upload->mutex);
+  g_cond_clear(&upload->changed);
+  dg_meta_unref(upload->meta);
+  g_free(upload->dir);
+  g_free(upload->bucket);
+  g_free(upload->key);
+  g_free(upload);
+}
+
+void dg_upload_touch_locked(struct dg_upload *upload)
+{
+  upload->touched_mono_ms = dg_time_mono_ms();
+}
+
+static uint64_t count_open_locked(struct dg_upload_table *table)
+{
+  GHashTableIter iter;
+  gpointer value;
+  uint64_t count = 0;
+
+  g_hash_table_iter_init(&iter, table->uploads);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    struct dg_upload *upload = value;
+
+    g_mutex_lock(&upload->mutex);
+    count += upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING;
+    g_mutex_unlock(&upload->mutex);
+  }
+  dg_metrics_set(table->engine->metrics, DG_METRIC_MULTIPART_UPLOADS_INFLIGHT, NULL, NULL,
+                 (double)count);
+  return count;
+}
+
+uint64_t dg_upload_table_open_count(struct dg_upload_table *table)
+{
+  uint64_t count;
+
+  g_mutex_lock(&table->mutex);
+  count = count_open_locked(table);
+  g_mutex_unlock(&table->mutex);
+  return count;
+}
+
+/* What a crash left half done goes; what was acknowledged is loaded. */
+static void load_all(struct dg_upload_table *table)
+{
+  const char *root = table->engine->state_dir;
+  g_autoptr(GDir) dir = g_dir_open(root, 0, NULL);
+  const char *name;
+
+  while (dir && (name = g_dir_read_name(dir))) {
+    struct dg_upload *upload;
+
+    if (!dg_hex_is(dg_slice_str(name), DG_UPLOAD_ID_LEN, /* lower_only= */ true))
+      continue;
+    upload = dg_upload_new(root, name);
+    if (dg_upload_load(upload)) {
+      g_autoptr(GDir) files = g_dir_open(upload->dir, 0, NULL);
+      const char *file;
+
+      while (files && (file = g_dir_read_name(files)))
+        if (g_str_has_prefix(file, "tmp-") ||
+            (upload->state == DG_UPLOAD_DONE && g_str_has_prefix(file, "part-"))) {
+          g_autofree char *path = g_build_filename(upload->dir, file, NULL);
+
+          (void)unlink(path);
+        }
+      g_hash_table_insert(table->uploads, upload->id, upload);
+    } else {
+      (void)dg_upload_remove_dir(upload->dir);
+      dg_metrics_add(table->engine->metrics, DG_METRIC_MULTIPART_SWEEP_ORPHAN_RELAY_DIRS_TOTAL,
+                     NULL, NULL, NULL, 1);
+      dg_upload_unref(upload);
+    }
+  }
+}
+
+static void sweep(struct dg_upload_table *table, const char *phase);
+
 int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_table,
                         struct dg_error *err)
 {
-  (void)engine;
+  struct dg_upload_table *table = g_new0(struct dg_upload_table, 1);
+
   (void)err;
-  *ret_table = g_new0(struct dg_upload_table, 1);
+  table->engine = engine;
+  g_mutex_init(&table->mutex);
+  table->uploads =
+    g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)dg_upload_unref);
+  load_all(table);
+  sweep(table, "startup");
+  *ret_table = table;
   return 0;
 }
+
 void dg_upload_table_free(struct dg_upload_table *table)
 {
+  if (!table)
+    return;
+  g_hash_table_unref(table->uploads);
+  g_mutex_clear(&table->mutex);
   g_free(table);
 }
-uint64_t dg_upload_table_open_count(struct dg_upload_table *table)
+
+/* ---- Create, find, abort ------------------------------------------------------------------ */
+
+static int check_checksum_type(const struct dg_put_request *request, bool *ret_full,
+                               struct dg_error *err)
 {
-  (void)table;
+  bool sha = request->checksum_kind == DG_SUM_SHA1 || request->checksum_kind == DG_SUM_SHA256;
+
+  if (request->checksum_full_object && sha)
+    return dg_fail(err, DG_E_INVALID_REQUEST,
+                   "the FULL_OBJECT checksum type cannot be used with %s",
+                   dg_checksum_name(request->checksum_kind));
+  *ret_full = request->checksum_kind == DG_SUM_CRC64NVME || request->checksum_full_object;
   return 0;
 }
+
+int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call,
+                            const struct dg_put_request *request, char ret_id[33],
+                            struct dg_error *err)
+{
+  struct dg_upload_table *table = engine->uploads;
+  struct dg_upload *upload;
+  struct dg_route route;
+  uint8_t random[DG_UPLOAD_ID_LEN / 2];
+  char id[DG_UPLOAD_ID_LEN + 1];
+  uint64_t open_count, open_max;
+  bool full = false;
+  int rc;
+
+  if (check_checksum_type(request, &full, err) < 0 ||
+      dg_route_open(engine, call, request->bucket, &route, err) < 0)
+    return -1;
+  rc = dg_backend_bucket_head(route.backend, call, dg_slice_str(route.bucket), err);
+  open_max = route.snapshot->max_multipart_uploads;
+  dg_route_clear(&route);
+  if (rc < 0)
+    return -1;
+  open_count = dg_upload_table_open_count(table);
+  if (open_max && open_count >= open_max)
+    return dg_fail(err, DG_E_SLOW_DOWN, "%" G_GUINT64_FORMAT
+                   " multipart uploads are open (max_multipart_uploads)", open_count);
+  if (RAND_bytes(random, sizeof random) != 1)
+    return dg_fail(err, DG_E_INTERNAL, "no random bytes for an upload id");
+  dg_hex_encode(random, sizeof random, id);
+  upload = dg_upload_new(engine->state_dir, id);
+  upload->bucket = dg_slice_dup(request->bucket);
+  upload->key = dg_slice_dup(request->key);
+  if (request->meta) {
+    dg_meta_unref(upload->meta);
+    upload->meta = dg_meta_copy(request->meta);
+  }
+  upload->checksum_kind = request->checksum_kind;
+  upload->checksum_full_object = full;
+  upload->initiated_s = dg_time_now_s();
+  upload->parts_loaded = true;
+  if (dg_upload_save(upload, err) < 0) {
+    dg_upload_unref(upload);
+    return -1;
+  }
+  g_mutex_lock(&table->mutex);
+  g_hash_table_insert(table->uploads, upload->id, upload);
+  (void)count_open_locked(table);
+  g_mutex_unlock(&table->mutex);
+  memcpy(ret_id, id, sizeof id);
+  return 0;
+}
+
+int dg_upload_find(struct dg_upload_table *table, struct dg_slice bucket, struct dg_slice key,
+                   struct dg_slice id, struct dg_upload **ret_upload, struct dg_error *err)
+{
+  struct dg_upload *upload = NULL;
+  char text[DG_UPLOAD_ID_LEN + 1] = "";
+
+  if (dg_hex_is(id, DG_UPLOAD_ID_LEN, /* lower_only= */ true)) {
+    memcpy(text, id.data, DG_UPLOAD_ID_LEN);
+    g_mutex_lock(&table->mutex);
+    upload = g_hash_table_lookup(table->uploads, text);
+    if (upload && dg_slice_equal_str(bucket, upload->bucket) &&
+        dg_slice_equal_str(key, upload->key))
+      upload_ref(upload);
+    else
+      upload = NULL;
+    g_mutex_unlock(&table->mutex);
+  }
+  if (!upload)
+    return dg_fail(err, DG_E_NO_SUCH_UPLOAD, "no multipart upload '%.*s'", DG_SLICE_ARG(id));
+  *ret_upload = upload;
+  return 0;
+}
+
+/* Out of the table and off the disk. The state is DG_UPLOAD_GONE already. */
+static uint64_t remove_upload(struct dg_upload_table *table, struct dg_upload *upload)
+{
+  uint64_t freed = dg_upload_remove_dir(upload->dir);
+
+  g_mutex_lock(&table->mutex);
+  if (g_hash_table_lookup(table->uploads, upload->id) == upload)
+    (void)g_hash_table_remove(table->uploads, upload->id);
+  (void)count_open_locked(table);
+  g_mutex_unlock(&table->mutex);
+  return freed;
+}
+
+int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
+                           struct dg_error *err)
+{
+  struct dg_upload *upload;
+  int rc = 0;
+
+  (void)call;
+  if (dg_upload_find(engine->uploads, bucket, key, upload_id, &upload, err) < 0)
+    return -1;
+  g_mutex_lock(&upload->mutex);
+  if (upload->state == DG_UPLOAD_COMPLETING)
+    rc = dg_fail(err, DG_E_INVALID_REQUEST, "the upload is being completed");
+  else if (upload->state != DG_UPLOAD_OPEN)
+    rc = dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the upload is over");
+  else
+    upload->state = DG_UPLOAD_GONE;
+  g_mutex_unlock(&upload->mutex);
+  if (rc == 0)
+    (void)remove_upload(engine->uploads, upload);
+  dg_upload_unref(upload);
+  return rc;
+}
+
+/* ---- Expiry --------------------------------------------------------------------------------- */
+
+static GPtrArray *all_uploads(struct dg_upload_table *table)
+{
+  GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)dg_upload_unref);
+  GHashTableIter iter;
+  gpointer value;
+
+  g_mutex_lock(&table->mutex);
+  g_hash_table_iter_init(&iter, table->uploads);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    g_ptr_array_add(all, upload_ref(value));
+  g_mutex_unlock(&table->mutex);
+  return all;
+}
+
 void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket)
 {
-  (void)table;
-  (void)bucket;
+  g_autoptr(GPtrArray) all = all_uploads(table);
+
+  for (guint i = 0; i < all->len; i++) {
+    struct dg_upload *upload = all->pdata[i];
+    bool drop;
+
+    if (!dg_slice_equal_str(bucket, upload->bucket))
+      continue;
+    g_mutex_lock(&upload->mutex);
+    drop = upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_DONE;
+    if (drop)
+      upload->state = DG_UPLOAD_GONE;
+    g_mutex_unlock(&upload->mutex);
+    if (drop)
+      (void)remove_upload(table, upload);
+  }
 }
+
+static void sweep(struct dg_upload_table *table, const char *phase)
+{
+  struct dg_metrics *metrics = table->engine->metrics;
+  struct dg_snapshot *snapshot = dg_engine_snapshot(table->engine);
+  uint64_t idle_max_ms = (uint64_t)snapshot->multipart_idle_ttl_s * 1000;
+  g_autoptr(GPtrArray) all = all_uploads(table);
+  gint64 start_us = g_get_monotonic_time();
+  uint64_t removed = 0, freed = 0, now_ms = dg_time_mono_ms();
+
+  dg_snapshot_unref(snapshot);
+  for (guint i = 0; i < all->len; i++) {
+    struct dg_upload *upload = all->pdata[i];
+    bool idle, old;
+
+    g_mutex_lock(&upload->mutex);
+    idle = idle_max_ms && upload->state == DG_UPLOAD_OPEN && upload->sender_count == 0 &&
+           now_ms - upload->touched_mono_ms >= idle_max_ms;
+    old = upload->state == DG_UPLOAD_DONE && dg_time_now_s() - upload->done_s >= DG_REPLAY_S;
+    if (idle || old)
+      upload->state = DG_UPLOAD_GONE;
+    g_mutex_unlock(&upload->mutex);
+    if (!idle && !old)
+      continue;
+    freed += remove_upload(table, upload);
+    removed += idle;
+    if (idle) {
+      dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEPT_UPLOADS_TOTAL, "open", NULL, NULL, 1);
+      dg_log_info(table->engine->log, "engine.upload_expired", "upload=%s bucket=%s key=%s",
+                  upload->id, DG_LOG_QUOTED(dg_slice_str(upload->bucket)),
+                  DG_LOG_QUOTED(dg_slice_str(upload->key)));
+    }
+  }
+  dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEEP_RUNS_TOTAL, phase, NULL, NULL, 1);
+  dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEEP_RECLAIMED_BYTES_TOTAL, NULL, NULL, NULL,
+                 (double)freed);
+  dg_metrics_set(metrics, DG_METRIC_MULTIPART_SWEEP_LAST_UPLOADS_RECLAIMED, NULL, NULL,
+                 (double)removed);
+  dg_metrics_set(metrics, DG_METRIC_MULTIPART_SWEEP_LAST_RECLAIMED_BYTES, NULL, NULL,
+                 (double)freed);
+  dg_metrics_observe(metrics, DG_METRIC_MULTIPART_SWEEP_DURATION_SECONDS, phase, NULL,
+                     (double)(g_get_monotonic_time() - start_us) / 1e6);
+}
+
 void dg_engine_sweep(struct dg_engine *engine)
 {
-  (void)engine;
+  sweep(engine->uploads, "periodic");
+}
+
+/* ---- Listing ---------------------------------------------------------------------------------- */
+
+static gint compare_uploads(gconstpointer a, gconstpointer b)
+{
+  const struct dg_upload *x = *(struct dg_upload *const *)a, *y = *(struct dg_upload *const *)b;
+  int order = strcmp(x->key, y->key);
+
+  return order ? order : strcmp(x->id, y->id);
+}
+
+/* The common prefix a key folds into, or an empty slice. */
+static struct dg_slice fold(struct dg_slice key, struct dg_slice prefix, struct dg_slice delimiter)
+{
+  for (size_t at = prefix.len; delimiter.len && at + delimiter.len <= key.len; at++)
+    if (memcmp(key.data + at, delimiter.data, delimiter.len) == 0)
+      return dg_slice_of(key.data, at + delimiter.len);
+  return DG_SLICE("");
+}
+
+static bool is_after(const struct dg_upload *upload, struct dg_slice folded,
+                     struct dg_slice key_marker, struct dg_slice id_marker)
+{
+  int order;
+
+  if (!key_marker.len)
+    return true;
+  if (folded.len && dg_slice_equal(folded, key_marker))
+    return false;
+  order = dg_slice_compare(dg_slice_str(upload->key), key_marker);
+  if (order == 0)
+    return id_marker.len && dg_slice_compare(dg_slice_str(upload->id), id_marker) > 0;
+  return order > 0;
+}
+
+int dg_engine_upload_list(struct dg_engine *engine, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix,
+                          struct dg_slice delimiter, struct dg_slice key_marker,
+                          struct dg_slice upload_id_marker, uint32_t max_rows,
+                          int (*row)(void *receiver, const struct dg_upload_row *row),
+                          void *receiver, bool *ret_truncated, struct dg_error *err)
+{
+  g_autoptr(GPtrArray) all = NULL;
+  struct dg_slice last_folded = DG_SLICE("");
+  uint32_t count = 0;
+
+  if (dg_engine_bucket_head(engine, call, bucket, err) < 0)
+    return -1;
+  all = all_uploads(engine->uploads);
+  g_ptr_array_sort(all, compare_uploads);
+  *ret_truncated = false;
+  for (guint i = 0; i < all->len; i++) {
+    struct dg_upload *upload = all->pdata[i];
+    struct dg_slice key = dg_slice_str(upload->key), folded;
+    struct dg_upload_row out = {.key = key,
+                                .upload_id = dg_slice_str(upload->id),
+                                .initiated_s = upload->initiated_s,
+                                .checksum_kind = upload->checksum_kind,
+                                .checksum_full_object = upload->checksum_full_object};
+    bool open;
+
+    g_mutex_lock(&upload->mutex);
+    open = upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING;
+    g_mutex_unlock(&upload->mutex);
+    if (!open || !dg_slice_equal_str(bucket, upload->bucket) || !dg_slice_starts_with(key, prefix))
+      continue;
+    folded = fold(key, prefix, delimiter);
+    if (!is_after(upload, folded, key_marker, upload_id_marker) ||
+        (folded.len && dg_slice_equal(folded, last_folded)))
+      continue;
+    if (count == max_rows) {
+      *ret_truncated = max_rows > 0;
+      break;
+    }
+    if (folded.len) {
+      last_folded = folded;
+      out = (struct dg_upload_row){.is_prefix = true, .key = folded};
+    }
+    count++;
+    if (row(receiver, &out) != 0) {
+      *ret_truncated = true;
+      break;
+    }
+  }
+  return 0;
 }

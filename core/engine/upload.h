@@ -1,13 +1,91 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Multipart uploads: a table in memory over a directory each on disk.
+ *
+ *   STATE/uploads/ID/upload.json   what the client asked for; the upload exists
+ *                                  from its rename until its unlink
+ *   STATE/uploads/ID/part-00001    a part's bytes and a trailer (md5, checksum)
+ *   STATE/uploads/ID/tmp-XXXXXX    a part being sent; removed at start
+ *   STATE/uploads/ID/done.json     the answer to Complete, for those who ask again
+ *
+ * State:  OPEN -> COMPLETING -> DONE (kept a while) -> gone
+ *          ^---- on failure --'
+ *
+ * Lock order: table mutex, then an upload's mutex. Neither is held while bytes
+ * move. */
 #ifndef DG_CORE_ENGINE_UPLOAD_H
 #define DG_CORE_ENGINE_UPLOAD_H
 
 #include "core/engine/internal.h"
+
+#define DG_PART_MAX 10000u
+#define DG_REPLAY_S 900
+
+/* One part at rest. */
+struct dg_part {
+  uint32_t part_no;
+  uint32_t checksum_kind;
+  uint32_t checksum_len;
+  uint64_t size_bytes;
+  int64_t modified_s;
+  uint8_t md5[16];
+  uint8_t checksum[32];
+};
+
+enum dg_upload_state { DG_UPLOAD_OPEN, DG_UPLOAD_COMPLETING, DG_UPLOAD_DONE, DG_UPLOAD_GONE };
+
+struct dg_upload {
+  gint refs;
+  /* Constant. */
+  char id[DG_UPLOAD_ID_LEN + 1];
+  char *dir, *bucket, *key;
+  struct dg_meta *meta;
+  uint32_t checksum_kind;
+  bool checksum_full_object;
+  int64_t initiated_s;
+
+  GMutex mutex; /* guards everything below */
+  GCond changed;
+  enum dg_upload_state state;
+  uint64_t touched_mono_ms;
+  uint32_t sender_count; /* parts being sent */
+  bool parts_loaded;
+  GTree *parts; /* part_no -> struct dg_part * */
+  /* DONE. */
+  struct dg_put_result result;
+  uint8_t request_sha256[32];
+  int64_t done_s;
+};
 
 int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_table,
                         struct dg_error *err);
 void dg_upload_table_free(struct dg_upload_table *table);
 uint64_t dg_upload_table_open_count(struct dg_upload_table *table);
 void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket);
+
+/* A new reference to the upload of that id, bucket and key; DG_E_NO_SUCH_UPLOAD. */
+int dg_upload_find(struct dg_upload_table *table, struct dg_slice bucket, struct dg_slice key,
+                   struct dg_slice id, struct dg_upload **ret_upload, struct dg_error *err);
+void dg_upload_unref(struct dg_upload *upload); /* NULL is fine */
+/* With upload->mutex: reads the parts' trailers, once. */
+int dg_upload_load_parts_locked(struct dg_upload *upload, struct dg_error *err);
+char *dg_upload_part_path(const struct dg_upload *upload, uint32_t part_no);
+void dg_upload_touch_locked(struct dg_upload *upload);
+
+/* ---- On disk: uploadstore.c ----------------------------------------------------- */
+
+struct dg_upload *dg_upload_new(const char *dir, const char *id);
+int dg_upload_save(struct dg_upload *upload, struct dg_error *err);
+int dg_upload_save_done(struct dg_upload *upload, struct dg_error *err);
+/* From its directory. False: there is no whole upload in it. */
+bool dg_upload_load(struct dg_upload *upload);
+/* The parts only, or all of it; upload.json goes first, so that a crash leaves
+ * an orphan and no half upload. Returns the bytes freed. */
+uint64_t dg_upload_remove_parts(const struct dg_upload *upload);
+uint64_t dg_upload_remove_dir(const char *dir);
+int dg_dir_sync(const char *dir, struct dg_error *err);
+
+#define DG_PART_TRAILER 256u
+void dg_part_encode(const struct dg_part *part, uint8_t trailer[DG_PART_TRAILER]);
+bool dg_part_decode(const uint8_t trailer[DG_PART_TRAILER], struct dg_part *ret_part);
 
 #endif

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CompleteMultipartUpload: the parts, in order, through the same put as any
+ * other object. Asked twice, it answers twice: a second Complete waits for the
+ * first, or gets its answer from done.json, even after a restart. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/hex.h"
+#include "core/engine/put.h"
+#include "core/engine/readers.h"
+#include "core/engine/spool.h"
+#include "core/engine/upload.h"
+
+#include "common/banned.h"
+
+#define PART_SIZES_MAX 1024u /* bytes of metadata a list of sizes may take */
+#define JOIN_WAIT_MS UINT64_C(3600000)
+
+/* What is completed: fixed when the state turns to COMPLETING. */
+struct plan {
+  const struct dg_complete_request *request;
+  struct dg_upload *upload;
+  struct dg_part *parts;
+  uint64_t size_bytes;
+  char etag[80];
+  GString *part_sizes;      /* empty: too long to keep */
+  char checksum_text[96];   /* composite: base64-N */
+  bool composite;
+};
+
+static void request_digest(const struct dg_complete_request *request, uint8_t sha256[32])
+{
+  g_autoptr(GString) text = g_string_new(NULL);
+
+  for (uint32_t i = 0; i < request->part_count; i++) {
+    const struct dg_complete_part *part = &request->parts[i];
+
+    g_string_append_printf(text, "%u\n", part->part_no);
+    dg_slice_append(text, part->etag);
+    g_string_append_c(text, '\n');
+    dg_slice_append(text, part->checksum_base64);
+    g_string_append_c(text, '\n');
+  }
+  g_string_append_c(text, '=');
+  dg_slice_append(text, request->checksum_base64);
+  dg_sha256(text->str, text->len, sha256);
+}
+
+static struct dg_slice unquoted(struct dg_slice etag)
+{
+  if (etag.len >= 2 && etag.data[0] == '"' && etag.data[etag.len - 1] == '"')
+    return dg_slice_of(etag.data + 1, etag.len - 2);
+  return etag;
+}
+
+static int check_part(const struct dg_complete_part *asked, const struct dg_part *part,
+                      struct dg_error *err)
+{
+  char text[96];
+
+  if (!part)
+    return dg_fail(err, DG_E_INVALID_PART, "part %u was not uploaded", asked->part_no);
+  dg_hex_encode(part->md5, sizeof part->md5, text);
+  if (!dg_slice_equal_nocase(unquoted(asked->etag), dg_slice_str(text)))
+    return dg_fail(err, DG_E_INVALID_PART, "part %u has the ETag \"%s\"", asked->part_no, text);
+  if (asked->checksum_base64.len && part->checksum_len) {
+    dg_base64_encode(part->checksum, part->checksum_len, text);
+    if (!dg_slice_equal_str(asked->checksum_base64, text))
+      return dg_fail(err, DG_E_INVALID_PART, "part %u has the checksum %s", asked->part_no, text);
+  }
+  return 0;
+}
+
+/* "SIZE[xCOUNT],...": equal neighbours together. */
+static void note_size(struct plan *plan, uint64_t size, uint32_t times, bool last)
+{
+  g_string_append_printf(plan->part_sizes, "%" G_GUINT64_FORMAT, size);
+  if (times > 1)
+    g_string_append_printf(plan->part_sizes, "x%u", times);
+  if (!last)
+    g_string_append_c(plan->part_sizes, ',');
+}
+
+static void note_sizes(struct plan *plan)
+{
+  uint32_t count = plan->request->part_count, times = 1;
+
+  for (uint32_t i = 0; i < count && plan->part_sizes->len <= PART_SIZES_MAX; i++) {
+    bool last = i + 1 == count;
+
+    if (!last && plan->parts[i + 1].size_bytes == plan->parts[i].size_bytes) {
+      times++;
+      continue;
+    }
+    note_size(plan, plan->parts[i].size_bytes, times, last);
+    times = 1;
+  }
+  if (plan->part_sizes->len > PART_SIZES_MAX)
+    g_string_truncate(plan->part_sizes, 0);
+}
+
+/* ETag, and the checksum of checksums. */
+static void combine(struct plan *plan)
+{
+  const struct dg_upload *upload = plan->upload;
+  struct dg_checksum md5 = {0}, sum = {0};
+  uint8_t digest[DG_SUM_MAX_BYTES];
+  uint32_t count = plan->request->part_count;
+  char text[96];
+  size_t len;
+
+  dg_checksum_init(&md5, DG_SUM_MD5);
+  dg_checksum_init(&sum, upload->checksum_kind);
+  for (uint32_t i = 0; i < count; i++) {
+    dg_checksum_update(&md5, plan->parts[i].md5, sizeof plan->parts[i].md5);
+    if (upload->checksum_kind != DG_SUM_NONE)
+      dg_checksum_update(&sum, plan->parts[i].checksum, plan->parts[i].checksum_len);
+  }
+  (void)dg_checksum_final(&md5, digest);
+  dg_hex_encode(digest, 16, text);
+  (void)g_snprintf(plan->etag, sizeof plan->etag, "\"%s-%u\"", text, count);
+  plan->composite = upload->checksum_kind != DG_SUM_NONE && !upload->checksum_full_object;
+  if (plan->composite) {
+    len = dg_checksum_final(&sum, digest);
+    dg_base64_encode(digest, len, text);
+    (void)g_snprintf(plan->checksum_text, sizeof plan->checksum_text, "%s-%u", text, count);
+  }
+  dg_checksum_clear(&md5);
+  dg_checksum_clear(&sum);
+}
+
+/* The whole-object checksum of a composite upload, with or without its -N. */
+static int check_composite(const struct plan *plan, struct dg_error *err)
+{
+  struct dg_slice asked = plan->request->checksum_base64;
+  struct dg_slice full = dg_slice_str(plan->checksum_text);
+  const char *dash = strrchr(plan->checksum_text, '-');
+
+  if (!plan->composite || asked.len == 0 || dg_slice_equal(asked, full) ||
+      dg_slice_equal(asked, dg_slice_of(full.data, (size_t)(dash - full.data))))
+    return 0;
+  return dg_fail(err, DG_E_CHECKSUM_MISMATCH, "the parts have the checksum %s",
+                 plan->checksum_text);
+}
+
+static int make_plan_locked(struct plan *plan, struct dg_error *err)
+{
+  const struct dg_complete_request *request = plan->request;
+
+  if (request->part_count == 0)
+    return dg_fail(err, DG_E_MALFORMED_XML, "a Complete without parts");
+  if (dg_upload_load_parts_locked(plan->upload, err) < 0)
+    return -1;
+  plan->parts = g_new0(struct dg_part, request->part_count);
+  for (uint32_t i = 0; i < request->part_count; i++) {
+    const struct dg_complete_part *asked = &request->parts[i];
+    const struct dg_part *part;
+
+    if (i > 0 && asked->part_no <= request->parts[i - 1].part_no)
+      return dg_fail(err, DG_E_INVALID_PART_ORDER, "part %u after part %u", asked->part_no,
+                     request->parts[i - 1].part_no);
+    part = g_tree_lookup(plan->upload->parts, GUINT_TO_POINTER(asked->part_no));
+    if (check_part(asked, part, err) < 0)
+      return -1;
+    plan->parts[i] = *part;
+    if (__builtin_add_overflow(plan->size_bytes, part->size_bytes, &plan->size_bytes))
+      return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "the parts are too large together");
+  }
+  plan->part_sizes = g_string_new(NULL);
+  note_sizes(plan);
+  combine(plan);
+  return check_composite(plan, err);
+}
+
+static void plan_clear(struct plan *plan)
+{
+  g_free(plan->parts);
+  if (plan->part_sizes)
+    g_string_free(plan->part_sizes, TRUE);
+}
+
+/* ---- Bytes ---------------------------------------------------------------------------------- */
+
+static int feed_part(struct dg_put *put, const struct dg_upload *upload, const struct dg_part *part,
+                     char *buffer, struct dg_error *err)
+{
+  g_autofree char *path = dg_upload_part_path(upload, part->part_no);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct dg_reader *reader;
+  int rc = 0;
+
+  if (fd < 0)
+    return dg_fail(err, dg_errno_code(errno), "open '%s': %s", path, g_strerror(errno));
+  (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+  reader = dg_file_reader_new(fd, 0, part->size_bytes);
+  while (rc == 0) {
+    size_t len = 0;
+
+    rc = dg_call_check(put->call, err);
+    if (rc == 0)
+      rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
+    if (rc < 0 || len == 0)
+      break;
+    rc = dg_put_write(put, buffer, len, err);
+  }
+  dg_reader_close(reader);
+  return rc;
+}
+
+static int assemble(struct dg_engine *engine, const struct dg_call *call, const struct plan *plan,
+                    struct dg_put_result *ret_result, struct dg_error *err)
+{
+  const struct dg_upload *upload = plan->upload;
+  const struct dg_complete_request *request = plan->request;
+  struct dg_put_request put_request = {
+    .bucket = request->bucket,
+    .key = request->key,
+    .size_bytes = plan->size_bytes,
+    .meta = upload->meta,
+    .checksum_kind = plan->composite ? DG_SUM_NONE : upload->checksum_kind,
+    .check = request->check,
+    .receiver = request->receiver,
+  };
+  struct dg_put_extra extra = {
+    .multipart_etag = dg_slice_str(plan->etag),
+    .part_sizes = plan->part_sizes->len ? dg_slice_of(plan->part_sizes->str, plan->part_sizes->len)
+                                        : DG_SLICE_NONE,
+    .checksum_kind = upload->checksum_kind,
+    .checksum_text = plan->composite ? dg_slice_str(plan->checksum_text) : DG_SLICE_NONE,
+  };
+  struct dg_put_expect expect = {0};
+  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  struct dg_put *put;
+  int rc = 0;
+
+  if (!plan->composite)
+    expect.checksum_base64 = request->checksum_base64;
+  if (dg_engine_put_open(engine, call, &put_request, &put, err) < 0)
+    return -1;
+  dg_put_set_extra(put, &extra);
+  for (uint32_t i = 0; rc == 0 && i < request->part_count; i++)
+    rc = feed_part(put, upload, &plan->parts[i], buffer, err);
+  if (rc < 0) {
+    dg_put_abort(put);
+    return -1;
+  }
+  return dg_put_commit(put, &expect, ret_result, err);
+}
+
+/* ---- State ------------------------------------------------------------------------------------ */
+
+/* Waits for another Complete of the same upload. */
+static int join_locked(struct dg_upload *upload, const struct dg_call *call, struct dg_error *err)
+{
+  uint64_t deadline_ms =
+    call->deadline_mono_ms ? call->deadline_mono_ms : dg_time_mono_ms() + JOIN_WAIT_MS;
+
+  while (upload->state == DG_UPLOAD_COMPLETING) {
+    uint64_t now_ms = dg_time_mono_ms();
+
+    if (now_ms >= deadline_ms)
+      return dg_fail(err, DG_E_SLOW_DOWN, "the upload is still being completed");
+    if (dg_call_check(call, err) < 0)
+      return -1;
+    (void)g_cond_wait_until(&upload->changed, &upload->mutex,
+                            g_get_monotonic_time() + (gint64)MIN(deadline_ms - now_ms, 250) * 1000);
+  }
+  return 0;
+}
+
+/* 1: the answer is in *ret_result; 0: the caller completes. */
+static int enter(struct plan *plan, const struct dg_call *call, const uint8_t digest[32],
+                 struct dg_put_result *ret_result, struct dg_error *err)
+{
+  struct dg_upload *upload = plan->upload;
+  int rc = 0;
+
+  g_mutex_lock(&upload->mutex);
+  if (upload->state == DG_UPLOAD_COMPLETING) {
+    if (memcmp(upload->request_sha256, digest, 32) != 0)
+      rc = dg_fail(err, DG_E_INVALID_REQUEST, "the upload is being completed with other parts");
+    else
+      rc = join_locked(upload, call, err);
+  }
+  if (rc == 0 && upload->state == DG_UPLOAD_DONE &&
+      memcmp(upload->request_sha256, digest, 32) == 0) {
+    *ret_result = upload->result;
+    rc = 1;
+  } else if (rc == 0 && upload->state != DG_UPLOAD_OPEN) {
+    rc = dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the upload is over");
+  } else if (rc == 0) {
+    rc = make_plan_locked(plan, err);
+    if (rc == 0) {
+      upload->state = DG_UPLOAD_COMPLETING;
+      memcpy(upload->request_sha256, digest, 32);
+    }
+  }
+  g_mutex_unlock(&upload->mutex);
+  return rc;
+}
+
+/* The object is committed; from here on nothing may fail the answer. */
+static void leave_done(struct dg_engine *engine, struct dg_upload *upload,
+                       const struct dg_put_result *result)
+{
+  struct dg_error err;
+  int rc;
+
+  upload->result = *result;
+  upload->done_s = dg_time_now_s();
+  rc = dg_fault("engine.complete.done") ? -1 : dg_upload_save_done(upload, &err);
+  if (rc < 0)
+    dg_log_warn(engine->log, "engine.replay_lost", "upload=%s", upload->id);
+  (void)dg_upload_remove_parts(upload);
+}
+
+int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *call,
+                              const struct dg_complete_request *request,
+                              struct dg_put_result *ret_result, struct dg_error *err)
+{
+  struct plan plan = {.request = request};
+  struct dg_put_result result = {0};
+  uint8_t digest[32];
+  int rc;
+
+  if (dg_upload_find(engine->uploads, request->bucket, request->key, request->upload_id,
+                     &plan.upload, err) < 0)
+    return -1;
+  request_digest(request, digest);
+  rc = enter(&plan, call, digest, &result, err);
+  if (rc == 0) {
+    rc = assemble(engine, call, &plan, &result, err);
+    if (rc == 0)
+      leave_done(engine, plan.upload, &result);
+    g_mutex_lock(&plan.upload->mutex);
+    plan.upload->state = rc == 0 ? DG_UPLOAD_DONE : DG_UPLOAD_OPEN;
+    dg_upload_touch_locked(plan.upload);
+    g_cond_broadcast(&plan.upload->changed);
+    g_mutex_unlock(&plan.upload->mutex);
+    (void)dg_upload_table_open_count(engine->uploads);
+  }
+  plan_clear(&plan);
+  dg_upload_unref(plan.upload);
+  if (rc < 0)
+    return -1;
+  *ret_result = result;
+  return 0;
+}
