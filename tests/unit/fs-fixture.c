@@ -5,6 +5,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdlib.h>
 #include <sys/xattr.h>
@@ -327,9 +328,13 @@ void fs_drop_file(struct fs_fixture *fixture, const char *relative, const char *
 {
   g_autofree char *path = fs_path(fixture, relative);
   g_autofree char *dir = g_path_get_dirname(path);
+  int fd;
 
   ck_assert_int_eq(g_mkdir_with_parents(dir, 0777), 0);
-  ck_assert(g_file_set_contents(path, text, -1, NULL));
+  fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  ck_assert_int_ge(fd, 0);
+  ck_assert_int_eq((int)write(fd, text, strlen(text)), (int)strlen(text));
+  (void)close(fd);
   if (json)
     ck_assert_int_eq(setxattr(path, "user.dg.metadata", json, strlen(json), 0), 0);
 }
