@@ -66,7 +66,7 @@ static int create(const struct dg_host *host, const struct dg_config *config, vo
   codec->secondary = id;
   codec->window_size = (uint32_t)window;
   codec->lzma_preset = (uint32_t)preset;
-  g_mutex_init(&codec->mutex);
+  (void)pthread_mutex_init(&codec->mutex, NULL);
   *ret_self = codec;
   return 0;
 }
@@ -90,7 +90,7 @@ static void destroy(void *self)
     codec->idle = work->next;
     work_free(work);
   }
-  g_mutex_clear(&codec->mutex);
+  (void)pthread_mutex_destroy(&codec->mutex);
   g_free(codec);
 }
 
@@ -98,13 +98,13 @@ struct work *codec_work_take(struct codec *codec)
 {
   struct work *work;
 
-  g_mutex_lock(&codec->mutex);
+  (void)pthread_mutex_lock(&codec->mutex);
   work = codec->idle;
   if (work) {
     codec->idle = work->next;
     codec->idle_count--;
   }
-  g_mutex_unlock(&codec->mutex);
+  (void)pthread_mutex_unlock(&codec->mutex);
   if (!work) {
     work = g_new0(struct work, 1);
     work->matcher = dg_matcher_new();
@@ -116,14 +116,14 @@ struct work *codec_work_take(struct codec *codec)
 
 void codec_work_give(struct codec *codec, struct work *work)
 {
-  g_mutex_lock(&codec->mutex);
+  (void)pthread_mutex_lock(&codec->mutex);
   if (codec->idle_count < IDLE_MAX) {
     work->next = codec->idle;
     codec->idle = work;
     codec->idle_count++;
     work = NULL;
   }
-  g_mutex_unlock(&codec->mutex);
+  (void)pthread_mutex_unlock(&codec->mutex);
   if (work)
     work_free(work);
 }

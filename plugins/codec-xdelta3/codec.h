@@ -5,6 +5,7 @@
 
 #include <deltaglider/plugin.h>
 #include <glib.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "common/vcdiff/emit.h"
@@ -26,7 +27,7 @@ struct codec {
   uint32_t window_size;
   uint32_t secondary; /* DG_SECONDARY_* */
   uint32_t lzma_preset;
-  GMutex mutex;      /* guards idle, idle_count */
+  pthread_mutex_t mutex; /* guards idle, idle_count */
   struct work *idle; /* kept, so that memory is not faulted in for every window */
   unsigned idle_count;
 };

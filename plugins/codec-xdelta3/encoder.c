@@ -4,6 +4,7 @@
 #include "plugins/codec-xdelta3/codec.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "common/vcdiff/header.h"
 
@@ -14,7 +15,8 @@
 
 /* How long a window waits for the one before it (lzma) between two looks at
  * the cancel flag. */
-#define TURN_POLL_US (50 * G_TIME_SPAN_MILLISECOND)
+#define TURN_POLL_NS 50000000L
+#define NS_PER_S     1000000000L
 
 struct dg_encoder {
   struct codec *codec;
@@ -24,8 +26,8 @@ struct dg_encoder {
   uint64_t window_count;
   uint32_t window_size;
 
-  GMutex mutex; /* guards everything below */
-  GCond turn;
+  pthread_mutex_t mutex; /* guards everything below */
+  pthread_cond_t turn;
   struct work *held;                /* results not yet released */
   struct dg_dgx1_window *windows;   /* by number; delta_size 0: not yet encoded */
   uint64_t windows_size;
@@ -46,6 +48,7 @@ int codec_encode_open(void *self, const struct dg_call *call, const struct dg_co
   struct dg_lzma_encoder *lzma = NULL;
   struct dg_dgx1_window *windows;
   struct dg_encoder *encoder;
+  pthread_condattr_t monotonic;
   uint64_t count;
 
   if (identity != (ref == NULL))
@@ -75,8 +78,11 @@ int codec_encode_open(void *self, const struct dg_call *call, const struct dg_co
   encoder->window_count = count;
   encoder->windows = windows;
   encoder->lzma = lzma;
-  g_mutex_init(&encoder->mutex);
-  g_cond_init(&encoder->turn);
+  (void)pthread_mutex_init(&encoder->mutex, NULL);
+  (void)pthread_condattr_init(&monotonic);
+  (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  (void)pthread_cond_init(&encoder->turn, &monotonic);
+  (void)pthread_condattr_destroy(&monotonic);
   *ret_encoder = encoder;
   return 0;
 }
@@ -97,9 +103,10 @@ static int is_cancelled(const struct dg_encoder *encoder)
 
 static int turn_wait(struct dg_encoder *encoder, uint64_t number, struct dg_error *err)
 {
+  struct timespec until;
   int result = 0;
 
-  g_mutex_lock(&encoder->mutex);
+  (void)pthread_mutex_lock(&encoder->mutex);
   while (encoder->next_in_turn != number) {
     if (encoder->failed || encoder->next_in_turn > number) {
       result = dg_fail(err, DG_E_INTERNAL, "an earlier window could not be encoded");
@@ -109,21 +116,26 @@ static int turn_wait(struct dg_encoder *encoder, uint64_t number, struct dg_erro
       result = dg_fail(err, DG_E_CANCELLED, "cancelled while a window waited for its turn");
       break;
     }
-    (void)g_cond_wait_until(&encoder->turn, &encoder->mutex,
-                            g_get_monotonic_time() + TURN_POLL_US);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += TURN_POLL_NS;
+    if (until.tv_nsec >= NS_PER_S) {
+      until.tv_nsec -= NS_PER_S;
+      until.tv_sec++;
+    }
+    (void)pthread_cond_timedwait(&encoder->turn, &encoder->mutex, &until);
   }
-  g_mutex_unlock(&encoder->mutex);
+  (void)pthread_mutex_unlock(&encoder->mutex);
   return result;
 }
 
 static void turn_end(struct dg_encoder *encoder, int result)
 {
-  g_mutex_lock(&encoder->mutex);
+  (void)pthread_mutex_lock(&encoder->mutex);
   encoder->next_in_turn++;
   if (result < 0)
     encoder->failed = 1;
-  g_cond_broadcast(&encoder->turn);
-  g_mutex_unlock(&encoder->mutex);
+  (void)pthread_cond_broadcast(&encoder->turn);
+  (void)pthread_mutex_unlock(&encoder->mutex);
 }
 
 /* ---- Windows ------------------------------------------------------------------- */
@@ -198,12 +210,12 @@ int codec_encode_window(struct dg_encoder *encoder, uint64_t number, const void 
   entry.delta_size = (uint32_t)data_len;
   dg_window_digest(target, len, entry.digest);
 
-  g_mutex_lock(&encoder->mutex);
+  (void)pthread_mutex_lock(&encoder->mutex);
   work->next = encoder->held;
   encoder->held = work;
   encoder->windows_size += data_len - encoder->windows[number].delta_size;
   encoder->windows[number] = entry;
-  g_mutex_unlock(&encoder->mutex);
+  (void)pthread_mutex_unlock(&encoder->mutex);
   *ret_data = data;
   *ret_len = data_len;
   return 0;
@@ -213,7 +225,7 @@ void codec_encode_release(struct dg_encoder *encoder, uint64_t number)
 {
   struct work *work = NULL;
 
-  g_mutex_lock(&encoder->mutex);
+  (void)pthread_mutex_lock(&encoder->mutex);
   for (struct work **link = &encoder->held; *link; link = &(*link)->next) {
     if ((*link)->window == number) {
       work = *link;
@@ -221,7 +233,7 @@ void codec_encode_release(struct dg_encoder *encoder, uint64_t number)
       break;
     }
   }
-  g_mutex_unlock(&encoder->mutex);
+  (void)pthread_mutex_unlock(&encoder->mutex);
   if (work)
     codec_work_give(encoder->codec, work);
 }
@@ -268,7 +280,7 @@ void codec_encode_close(struct dg_encoder *encoder)
   if (encoder->header)
     g_byte_array_unref(encoder->header);
   g_free(encoder->windows);
-  g_cond_clear(&encoder->turn);
-  g_mutex_clear(&encoder->mutex);
+  (void)pthread_cond_destroy(&encoder->turn);
+  (void)pthread_mutex_destroy(&encoder->mutex);
   g_free(encoder);
 }

@@ -359,6 +359,12 @@ START_TEST(a_decoder_needs_no_index)
 }
 END_TEST
 
+static void *raise_flag(void *flag)
+{
+  __atomic_store_n((int32_t *)flag, 1, __ATOMIC_RELAXED);
+  return NULL;
+}
+
 /* ---- Refusals ----------------------------------------------------------------------- */
 
 START_TEST(a_reference_file_that_is_too_short_is_refused)
@@ -399,6 +405,30 @@ START_TEST(a_window_of_the_wrong_size_is_refused)
   ck_assert_int_eq(codec_ops.encode_finish(encoder, sha256, &summary, &data, &err), -1);
   ck_assert_ptr_nonnull(strstr(err.detail, "window 0 was not encoded"));
   codec_ops.encode_close(encoder); /* with a window not released */
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(a_window_that_waits_for_its_turn_notices_that_the_client_left)
+{
+  void *codec = fixture_codec(&fixture, "lzma", WINDOW);
+  int32_t cancelled = 0;
+  struct dg_call call = {.struct_size = sizeof call, .cancelled = &cancelled};
+  struct dg_encode_params params = {.struct_size = sizeof params,
+                                    .flags = DG_ENCODE_IDENTITY,
+                                    .target_size = WINDOW + 1};
+  struct dg_encoder *encoder = NULL;
+  struct dg_error err = {0};
+  GThread *canceller;
+  const void *data;
+  size_t len;
+
+  ck_assert_int_eq(codec_ops.encode_open(codec, &call, NULL, &params, &encoder, &err), 0);
+  canceller = g_thread_new("cancel", raise_flag, &cancelled);
+  ck_assert_int_eq(codec_ops.encode_window(encoder, 1, "x", 1, &data, &len, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CANCELLED);
+  (void)g_thread_join(canceller);
+  codec_ops.encode_close(encoder);
   codec_ops.destroy(codec);
 }
 END_TEST
@@ -451,6 +481,7 @@ int main(void)
   tcase_add_test(tcase, a_decoder_needs_no_index);
   tcase_add_test(tcase, a_reference_file_that_is_too_short_is_refused);
   tcase_add_test(tcase, a_window_of_the_wrong_size_is_refused);
+  tcase_add_test(tcase, a_window_that_waits_for_its_turn_notices_that_the_client_left);
   tcase_add_test(tcase, huge_objects_get_larger_windows);
   suite_add_tcase(suite, tcase);
   srunner_run_all(runner, CK_NORMAL);
