@@ -3,7 +3,6 @@
 
 #include "common/vcdiff/djw.h"
 #include "common/vcdiff/huffman.h"
-#include "common/vcdiff/secondary.h"
 
 #include <deltaglider/plugin.h>
 #include <glib.h>
@@ -98,8 +97,10 @@ static int read_selectors(struct dg_bits *bits, unsigned code_count, uint8_t *se
 
 /* A section whose bytes are being decoded. One code after the other depends on
  * the length of the one before, so a processor spends most of such a loop
- * waiting. The sections of a window have nothing to do with each other: decoded
- * side by side, they fill each other's pauses. */
+ * waiting. Sections have nothing to do with each other: decoded side by side,
+ * they fill each other's pauses. Three is what the registers hold. */
+#define LANES 3u
+
 struct lane {
   const uint8_t *coded;
   size_t coded_len;
@@ -134,11 +135,11 @@ static inline __attribute__((always_inline)) int run_lanes(struct lane *const la
                                                            const unsigned lane_count, size_t rounds)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  const uint16_t *table[DG_SECTIONS];
-  const uint8_t *coded[DG_SECTIONS];
-  uint64_t position[DG_SECTIONS], window[DG_SECTIONS];
-  uint8_t *out[DG_SECTIONS];
-  unsigned entry[DG_SECTIONS] = {0};
+  const uint16_t *table[LANES];
+  const uint8_t *coded[LANES];
+  uint64_t position[LANES], window[LANES];
+  uint8_t *out[LANES];
+  unsigned entry[LANES] = {0};
   int result = 0;
 
 #pragma GCC unroll 3
@@ -299,43 +300,55 @@ static int open_lane(const struct dg_djw_piece *piece, struct lane *lane,
   return 0;
 }
 
+/* Runs all lanes to their end, three at a time, the longest first. */
 static int run_all(struct lane *lanes, unsigned lane_count, struct dg_error *err)
 {
-  struct lane *active[DG_SECTIONS];
+  struct lane *order[DG_DJW_PIECES];
   run_fn run = choose_run();
 
-  for (;;) {
-    unsigned active_count = 0;
+  for (unsigned i = 0; i < lane_count; i++) {
+    size_t len = (size_t)(lanes[i].out_end - lanes[i].out);
+    unsigned at = i;
+
+    for (; at > 0 && (size_t)(order[at - 1]->out_end - order[at - 1]->out) < len; at--)
+      order[at] = order[at - 1];
+    order[at] = &lanes[i];
+  }
+  while (lane_count > 0) {
+    unsigned active = 0;
     size_t rounds = SIZE_MAX;
 
-    for (unsigned i = 0; i < lane_count; i++) {
-      struct lane *lane = &lanes[i];
+    for (unsigned i = 0; i < lane_count && active < LANES;) {
+      struct lane *lane = order[i];
+      size_t safe;
 
-      if (lane->out == lane->sector_end && lane->out < lane->out_end)
-        begin_sector(lane);
-      if (lane->out < lane->out_end) {
-        size_t safe = safe_rounds(lane);
-
-        if (safe < rounds)
-          rounds = safe;
-        active[active_count++] = lane;
+      if (lane->out == lane->out_end) {
+        lane_count--;
+        memmove(&order[i], &order[i + 1], (lane_count - i) * sizeof order[0]);
+        continue;
       }
+      if (lane->out == lane->sector_end)
+        begin_sector(lane);
+      safe = safe_rounds(lane);
+      if (safe < rounds)
+        rounds = safe;
+      active++;
+      i++;
     }
-    if (active_count == 0)
-      return 0;
-    if (rounds > 0 && run(active, active_count, rounds) == 0)
+    if (active == 0 || (rounds > 0 && run(order, active, rounds) == 0))
       continue;
-    for (unsigned i = 0; i < active_count; i++)
-      if ((rounds > 0 || safe_rounds(active[i]) == 0) && step_lane(active[i]) < 0)
+    for (unsigned i = 0; i < active; i++)
+      if ((rounds > 0 || safe_rounds(order[i]) == 0) && step_lane(order[i]) < 0)
         return dg_fail(err, DG_E_CORRUPT, "DJW: bad code, or the section is cut off");
   }
+  return 0;
 }
 
 int dg_djw_decode(const struct dg_djw_piece *pieces, unsigned count, struct dg_error *err)
 {
-  struct lane lanes[DG_SECTIONS];
-  struct dg_huffman *codes[DG_SECTIONS] = {NULL};
-  uint8_t *selectors[DG_SECTIONS] = {NULL};
+  struct lane lanes[DG_DJW_PIECES];
+  struct dg_huffman *codes[DG_DJW_PIECES] = {NULL};
+  uint8_t *selectors[DG_DJW_PIECES] = {NULL};
   int result = 0;
 
   for (unsigned i = 0; i < count && result == 0; i++)

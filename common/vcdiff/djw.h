@@ -56,8 +56,9 @@ struct dg_djw_piece {
   size_t plain_len;
 };
 
-/* Decodes up to DG_SECTIONS sections at once, which takes little longer than
- * the largest of them. DG_E_CORRUPT. */
+/* Decodes up to DG_DJW_PIECES sections, three at a time, which takes a third
+ * to half of the time they take one by one. DG_E_CORRUPT. */
+#define DG_DJW_PIECES 6u
 int dg_djw_decode(const struct dg_djw_piece *pieces, unsigned count, struct dg_error *err);
 
 #endif

@@ -65,37 +65,38 @@ int dg_secondary_plain_size(const uint8_t *section, size_t section_len, size_t l
 }
 
 int dg_secondary_decode(struct dg_secondary_decoder *decoder,
-                        const struct dg_secondary_piece pieces[DG_SECTIONS], struct dg_error *err)
+                        const struct dg_secondary_piece *pieces, unsigned count,
+                        struct dg_error *err)
 {
-  struct dg_djw_piece together[DG_SECTIONS];
-  unsigned count = 0;
+  struct dg_djw_piece together[DG_SECONDARY_PIECES];
+  unsigned together_count = 0;
 
-  for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
-    const uint8_t *coded = pieces[kind].section;
-    const uint8_t *end = coded + pieces[kind].section_len;
-    uint8_t *plain = pieces[kind].plain;
-    size_t plain_len = pieces[kind].plain_len;
+  for (const struct dg_secondary_piece *piece = pieces; piece < pieces + count; piece++) {
+    const uint8_t *coded = piece->section;
+    const uint8_t *end = coded + piece->section_len;
+    unsigned kind = piece->kind;
     uint64_t declared;
+    size_t coded_len;
 
-    if (coded == NULL)
-      continue;
-    if (dg_varint_get(&coded, end, &declared) < 0 || declared != plain_len || plain_len == 0)
+    if (dg_varint_get(&coded, end, &declared) < 0 || declared != piece->plain_len || declared == 0)
       return dg_fail(err, DG_E_CORRUPT, "compressed section: bad size");
+    coded_len = (size_t)(end - coded);
     switch (decoder->id) {
     case DG_SECONDARY_DJW:
-      together[count++] = (struct dg_djw_piece){coded, (size_t)(end - coded), plain, plain_len};
+      together[together_count++] =
+          (struct dg_djw_piece){coded, coded_len, piece->plain, piece->plain_len};
       break;
     case DG_SECONDARY_LZMA:
       if (decoder->lzma[kind] == NULL)
         decoder->lzma[kind] = dg_lzma_decoder_new();
-      if (dg_lzma_decode(decoder->lzma[kind], coded, (size_t)(end - coded), plain, plain_len, err) <
-          0)
+      if (dg_lzma_decode(decoder->lzma[kind], coded, coded_len, piece->plain, piece->plain_len,
+                         err) < 0)
         return -1;
       break;
     case DG_SECONDARY_FGK:
       if (decoder->fgk[kind] == NULL)
         decoder->fgk[kind] = dg_fgk_new();
-      if (dg_fgk_decode(decoder->fgk[kind], coded, (size_t)(end - coded), plain, plain_len, err) <
+      if (dg_fgk_decode(decoder->fgk[kind], coded, coded_len, piece->plain, piece->plain_len, err) <
           0)
         return -1;
       break;
@@ -103,5 +104,5 @@ int dg_secondary_decode(struct dg_secondary_decoder *decoder,
       return dg_fail(err, DG_E_CORRUPT, "compressed section in a delta without a compressor");
     }
   }
-  return count > 0 ? dg_djw_decode(together, count, err) : 0;
+  return together_count > 0 ? dg_djw_decode(together, together_count, err) : 0;
 }

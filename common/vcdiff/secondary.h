@@ -47,19 +47,24 @@ int dg_secondary_plain_size(const uint8_t *section, size_t section_len, size_t l
                             size_t *ret_size, struct dg_error *err);
 
 /* One compressed section, and room for the plain_len bytes that
- * dg_secondary_plain_size() told. section NULL: this one is not compressed. */
+ * dg_secondary_plain_size() told. */
 struct dg_secondary_piece {
+  unsigned kind; /* DG_SECTION_* */
   const uint8_t *section;
   size_t section_len;
   uint8_t *plain;
   size_t plain_len;
 };
 
-/* Decodes the compressed sections of one window; pieces are indexed by
- * DG_SECTION_*. Reads nothing outside the sections and writes nothing outside
- * the plain buffers, whatever the input. DG_E_CORRUPT. */
+#define DG_SECONDARY_PIECES (2 * DG_SECTIONS)
+
+/* Decodes up to DG_SECONDARY_PIECES sections of one or more windows, in the
+ * order of the delta; several at once are faster than one by one. Reads nothing
+ * outside the sections and writes nothing outside the plain buffers, whatever
+ * the input. DG_E_CORRUPT. */
 int dg_secondary_decode(struct dg_secondary_decoder *decoder,
-                        const struct dg_secondary_piece pieces[DG_SECTIONS], struct dg_error *err);
+                        const struct dg_secondary_piece *pieces, unsigned count,
+                        struct dg_error *err);
 
 /* ---- Encoding: DJW, each section alone, any thread ------------------------ */
 

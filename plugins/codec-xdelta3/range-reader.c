@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A reader over a range of the target: one window at a time is read, decoded,
- * checked and handed out. Its memory is one window and its encoding, whatever
+ * checked and handed out. Its memory is one window and two encodings, whatever
  * the object's size.
  */
 #include "config.h"
@@ -22,6 +22,15 @@ struct buffer {
   size_t capacity;
 };
 
+/* A window on its way: read from the delta, its sections in plain form. */
+struct slot {
+  uint64_t number; /* NO_WINDOW: free */
+  struct dg_vcd_window window;
+  struct dg_vcd_sections sections;
+  struct buffer encoded;
+  struct buffer plain[DG_SECTIONS];
+};
+
 struct range_reader {
   struct dg_reader reader;
   struct dg_decoder *decoder; /* borrowed */
@@ -29,8 +38,7 @@ struct range_reader {
   uint64_t window;            /* the one in `target`, or NO_WINDOW */
   uint64_t next_window;       /* what stateful sections expect next */
   struct dg_secondary_decoder *secondary;
-  struct buffer encoded;
-  struct buffer plain[DG_SECTIONS];
+  struct slot slots[2]; /* the window under way, and the one after it */
   struct buffer target;
   int failed; /* after an error nothing more comes out */
   struct dg_error failure;
@@ -54,63 +62,90 @@ static int buffer_reserve(struct buffer *buffer, size_t size, struct dg_error *e
   return 0;
 }
 
-/* Reads a window's bytes and parses their header. */
-static int fetch_window(struct range_reader *reader, uint64_t number,
-                        struct dg_vcd_window *ret_window, struct dg_error *err)
+/* Reads a window's bytes into a slot, parses their header and finds the
+ * sections. Those that are compressed are appended to pieces. */
+static int fetch_window(struct range_reader *reader, struct slot *slot, uint64_t number,
+                        struct dg_secondary_piece *pieces, unsigned *piece_count,
+                        struct dg_error *err)
 {
   const struct dg_decoder *decoder = reader->decoder;
   const struct window_row *row = &decoder->rows[number];
+  struct dg_vcd_window *window = &slot->window;
   uint64_t target_size = row[1].target_offset - row[0].target_offset;
   uint64_t size = row[1].delta_offset - row[0].delta_offset;
-  struct dg_vcd_window window;
+  const uint8_t *at;
 
   if (size > DG_SECTIONS * DG_VCD_SECTION_LIMIT(target_size) + DG_VCD_WINDOW_PROBE)
     return dg_fail(err, DG_E_LIMIT,
                    "window %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT " bytes are too many", number,
                    size);
-  if (buffer_reserve(&reader->encoded, (size_t)size, err) < 0 ||
-      decoder->delta->read_at(decoder->delta->self, row->delta_offset, reader->encoded.data,
+  if (buffer_reserve(&slot->encoded, (size_t)size, err) < 0 ||
+      decoder->delta->read_at(decoder->delta->self, row->delta_offset, slot->encoded.data,
                               (size_t)size, err) < 0 ||
-      dg_vcd_window_parse(reader->encoded.data, (size_t)size, &window, err) < 0)
+      dg_vcd_window_parse(slot->encoded.data, (size_t)size, window, err) < 0)
     return -1;
-  if (window.size_bytes != size || window.target_size != target_size)
+  if (window->size_bytes != size || window->target_size != target_size)
     return dg_fail(err, DG_E_CORRUPT,
                    "window %" G_GUINT64_FORMAT " is not what the index says it is", number);
-  *ret_window = window;
+  at = slot->encoded.data + window->header_size;
+  for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
+    size_t section_len = window->section_size[kind];
+
+    slot->sections.data[kind] = at;
+    slot->sections.size[kind] = section_len;
+    /* The bits of the delta indicator stand in the order of the sections. */
+    if (window->compressed & (DG_VCD_SEC_DATA << kind)) {
+      struct buffer *plain = &slot->plain[kind];
+      size_t plain_len;
+
+      if (dg_secondary_plain_size(at, section_len, DG_VCD_SECTION_LIMIT(window->target_size),
+                                  &plain_len, err) < 0 ||
+          buffer_reserve(plain, plain_len, err) < 0)
+        return -1;
+      pieces[(*piece_count)++] =
+          (struct dg_secondary_piece){kind, at, section_len, plain->data, plain_len};
+      slot->sections.data[kind] = plain->data;
+      slot->sections.size[kind] = plain_len;
+    }
+    at += section_len;
+  }
   return 0;
 }
 
-/* Points at the three sections, decompressed where need be. */
-static int open_sections(struct range_reader *reader, const struct dg_vcd_window *window,
-                         struct dg_vcd_sections *ret_sections, struct dg_error *err)
+/* Makes a window's sections ready. Where windows stand alone and their sections
+ * are compressed, the next one is made ready with it, if it will be needed:
+ * together they take less time than one after the other. */
+static int prepare_window(struct range_reader *reader, uint64_t number, struct slot **ret_slot,
+                          struct dg_error *err)
 {
-  const uint8_t *at = reader->encoded.data + window->header_size;
-  struct dg_secondary_piece pieces[DG_SECTIONS] = {{0}};
-  struct dg_vcd_sections sections;
+  const struct dg_decoder *decoder = reader->decoder;
+  struct dg_secondary_piece pieces[DG_SECONDARY_PIECES];
+  struct slot *slot = &reader->slots[0], *ahead = &reader->slots[1];
+  unsigned own_count = 0, count;
 
-  for (unsigned kind = 0; kind < DG_SECTIONS; kind++) {
-    size_t size = window->section_size[kind];
-
-    sections.data[kind] = at;
-    sections.size[kind] = size;
-    /* The bits of the delta indicator stand in the order of the sections. */
-    if (window->compressed & (DG_VCD_SEC_DATA << kind)) {
-      struct buffer *plain = &reader->plain[kind];
-      size_t plain_size;
-
-      if (dg_secondary_plain_size(at, size, DG_VCD_SECTION_LIMIT(window->target_size), &plain_size,
-                                  err) < 0 ||
-          buffer_reserve(plain, plain_size, err) < 0)
-        return -1;
-      pieces[kind] = (struct dg_secondary_piece){at, size, plain->data, plain_size};
-      sections.data[kind] = plain->data;
-      sections.size[kind] = plain_size;
-    }
-    at += size;
+  if (ahead->number == number) {
+    *ret_slot = ahead;
+    return 0;
   }
-  if (window->compressed != 0 && dg_secondary_decode(reader->secondary, pieces, err) < 0)
+  slot->number = ahead->number = NO_WINDOW;
+  if (fetch_window(reader, slot, number, pieces, &own_count, err) < 0)
     return -1;
-  *ret_sections = sections;
+  count = own_count;
+  if (decoder->seekable && count > 0 && number + 1 < decoder->window_count &&
+      decoder->rows[number + 1].target_offset < reader->end) {
+    struct dg_error later;
+
+    /* Its faults are told when its turn comes. */
+    if (fetch_window(reader, ahead, number + 1, pieces, &count, &later) == 0 &&
+        dg_secondary_decode(reader->secondary, pieces, count, &later) == 0) {
+      ahead->number = number + 1;
+      own_count = 0;
+    }
+  }
+  if (own_count > 0 && dg_secondary_decode(reader->secondary, pieces, own_count, err) < 0)
+    return -1;
+  slot->number = number;
+  *ret_slot = slot;
   return 0;
 }
 
@@ -144,27 +179,24 @@ static int check_window(const struct range_reader *reader, uint64_t number,
 static int decode_window(struct range_reader *reader, uint64_t number, struct dg_error *err)
 {
   const struct dg_decoder *decoder = reader->decoder;
-  struct dg_vcd_window window;
-  struct dg_vcd_sections sections;
+  struct slot *slot = NULL;
 
+  reader->window = NO_WINDOW;
+  if (decoder_check_call(decoder->call, err) < 0)
+    return -1;
   /* Sections that run through all windows need those before this one, but not
    * the instructions in them. */
-  while (!decoder->seekable && reader->next_window < number) {
-    if (decoder_check_call(decoder->call, err) < 0 ||
-        fetch_window(reader, reader->next_window, &window, err) < 0 ||
-        open_sections(reader, &window, &sections, err) < 0)
+  for (; !decoder->seekable && reader->next_window < number; reader->next_window++)
+    if (prepare_window(reader, reader->next_window, &slot, err) < 0 ||
+        decoder_check_call(decoder->call, err) < 0)
       return -1;
-    reader->next_window++;
-  }
-  reader->window = NO_WINDOW;
-  if (decoder_check_call(decoder->call, err) < 0 ||
-      fetch_window(reader, number, &window, err) < 0 ||
-      open_sections(reader, &window, &sections, err) < 0 ||
-      buffer_reserve(&reader->target, window.target_size, err) < 0 ||
-      dg_vcd_window_decode(&window, &sections, decoder->reference, decoder->reference_size,
-                           reader->target.data, err) < 0 ||
-      check_window(reader, number, &window, err) < 0)
+  if (prepare_window(reader, number, &slot, err) < 0 ||
+      buffer_reserve(&reader->target, slot->window.target_size, err) < 0 ||
+      dg_vcd_window_decode(&slot->window, &slot->sections, decoder->reference,
+                           decoder->reference_size, reader->target.data, err) < 0 ||
+      check_window(reader, number, &slot->window, err) < 0)
     return -1;
+  slot->number = NO_WINDOW;
   reader->next_window = number + 1;
   reader->window = number;
   return 0;
@@ -228,9 +260,11 @@ static void range_close(struct dg_reader *base)
   struct range_reader *reader = (struct range_reader *)(void *)base;
 
   dg_secondary_decoder_free(reader->secondary);
-  g_free(reader->encoded.data);
-  for (unsigned kind = 0; kind < DG_SECTIONS; kind++)
-    g_free(reader->plain[kind].data);
+  for (unsigned i = 0; i < G_N_ELEMENTS(reader->slots); i++) {
+    g_free(reader->slots[i].encoded.data);
+    for (unsigned kind = 0; kind < DG_SECTIONS; kind++)
+      g_free(reader->slots[i].plain[kind].data);
+  }
   g_free(reader->target.data);
   g_free(reader);
 }
@@ -254,7 +288,7 @@ int codec_decode_range(struct dg_decoder *decoder, struct dg_range range,
   reader->decoder = decoder;
   reader->position = range.offset;
   reader->end = range.length == DG_TO_END ? size : range.offset + range.length;
-  reader->window = NO_WINDOW;
+  reader->window = reader->slots[0].number = reader->slots[1].number = NO_WINDOW;
   if (dg_secondary_decoder_new(decoder->secondary, &reader->secondary, err) < 0) {
     g_free(reader);
     return -1;
