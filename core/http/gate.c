@@ -239,15 +239,28 @@ static bool run_body(struct dg_conn *conn)
 
 /* ---- The engine --------------------------------------------------------------------- */
 
-/* Input is bounded by what its reader needs: little between bodies. */
-static void set_input_bound(struct dg_conn *conn)
+/* Input is bounded by what its reader needs: little between bodies.
+ *
+ * A full input that nobody takes yet must also stop being readable by name:
+ * libevent 2.1 runs the read callback again, at once and for ever, as long as
+ * the input stands at its high watermark. */
+static void bound_input(struct dg_conn *conn)
 {
   size_t bound = conn->state == DG_CONN_BODY ? DG_GATE_BODY_INPUT : DG_GATE_HEAD_INPUT;
+  bool full;
 
   if (conn->input_bound != bound) {
     conn->input_bound = bound;
     bufferevent_setwatermark(conn->bev, EV_READ, 0, bound);
   }
+  full = evbuffer_get_length(input_of(conn)) >= bound;
+  if (full == conn->input_full)
+    return;
+  conn->input_full = full;
+  if (full)
+    bufferevent_disable(conn->bev, EV_READ);
+  else
+    bufferevent_enable(conn->bev, EV_READ);
 }
 
 void dg_gate_run(struct dg_conn *conn)
@@ -284,7 +297,7 @@ void dg_gate_run(struct dg_conn *conn)
   }
   conn->running = false;
   if (!conn->doomed)
-    set_input_bound(conn);
+    bound_input(conn);
 }
 
 static void on_read(struct bufferevent *bev, void *argument)
@@ -368,7 +381,7 @@ int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
   bufferevent_setwatermark(conn->bev, EV_WRITE, DG_GATE_OUT_LOW, 0);
   bufferevent_set_max_single_read(conn->bev, MAX_SINGLE_READ);
   bufferevent_set_max_single_write(conn->bev, MAX_SINGLE_WRITE);
-  set_input_bound(conn);
+  bound_input(conn);
   dg_loop_need_sweep(loop);
   return 0;
 }

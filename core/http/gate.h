@@ -46,8 +46,9 @@ struct evhtp_connection;
 #define DG_GATE_SWEEP_MS 250u
 
 #define DG_GATE_HEAD_INPUT (96u * 1024u)  /* input held while nobody reads a body */
-#define DG_GATE_BODY_INPUT (256u * 1024u) /* while one is read */
+#define DG_GATE_BODY_INPUT (8u * 1024u)   /* while one is read: the rest comes straight to its block */
 #define DG_GATE_BODY_CHUNK (256u * 1024u) /* handed to a worker once this much is there */
+#define DG_GATE_DIRECT_MIN (16u * 1024u)  /* shorter bodies are not worth a read of our own */
 #define DG_GATE_OUT_LOW (128u * 1024u)    /* output below this: read on */
 #define DG_GATE_SENDFILE_MIN (64u * 1024u) /* below: read it with the first job, one write */
 #define DG_GATE_HEAD_TURN 32u             /* requests of one burst before others get their turn */
@@ -103,6 +104,7 @@ struct dg_conn {
   bool expect_pending;               /* Expect seen, 100 not sent */
   size_t scanned;                    /* of an incomplete head */
   size_t input_bound;                /* the read watermark set now */
+  bool input_full;                   /* reading is off: the input stands at that mark */
   struct dg_stream *stream;
   /* Clocks, looked at by the sweep. */
   uint64_t since_ms;                 /* of the state, the head's first byte, the last window */
@@ -139,8 +141,9 @@ struct dg_stream {
 
   /* The request, loop side. */
   struct dg_head head;
-  struct evbuffer *pending;   /* [loop] body bytes not yet with a job; may be NULL */
-  uint64_t pending_bytes;
+  struct dg_block *filling;   /* [loop] body bytes short of a chunk; may be NULL */
+  struct evbuffer *pending;   /* [loop] whole chunks not yet with a job; may be NULL */
+  uint64_t pending_bytes;     /* in pending */
   bool body_ended;            /* [loop] all of it is in pending or was handed over */
 
   /* Handed to the job. */

@@ -101,6 +101,15 @@ static void drop_blocks(struct dg_stream *stream)
   stream->file_fd = -1;
 }
 
+static void drop_pending(struct dg_stream *stream)
+{
+  dg_block_free(stream->filling);
+  stream->filling = NULL;
+  if (stream->pending)
+    evbuffer_drain(stream->pending, evbuffer_get_length(stream->pending));
+  stream->pending_bytes = 0;
+}
+
 static void stream_free(struct dg_stream *stream)
 {
   if (stream->x.response.head)
@@ -128,6 +137,7 @@ static void end(struct dg_stream *stream)
   struct dg_exchange *x = &stream->x;
 
   drop_blocks(stream);
+  drop_pending(stream);
   dg_slot_give(stream);
   x->bytes_sent = stream->body_out - (stream->unsent < stream->body_out ? stream->unsent
                                                                         : stream->body_out);
@@ -145,8 +155,6 @@ static void end(struct dg_stream *stream)
     GString *head = x->response.head;
     struct evbuffer *pending = stream->pending, *input = stream->input;
 
-    if (pending)
-      evbuffer_drain(pending, evbuffer_get_length(pending));
     if (input)
       evbuffer_drain(input, evbuffer_get_length(input));
     /* All but the exchange, which is reset, and the inline arrays, whose
@@ -245,9 +253,7 @@ static void decide_keep(struct dg_conn *conn, struct dg_stream *stream)
       conn->body_left > DG_GATE_DRAIN_BYTES)
     conn->keep = false;
   conn->body_refused = true;
-  if (stream->pending)
-    evbuffer_drain(stream->pending, evbuffer_get_length(stream->pending));
-  stream->pending_bytes = 0;
+  drop_pending(stream);
 }
 
 /* Head, and what of the body is at hand, in one write. */
