@@ -38,13 +38,18 @@ static inline bool dg_slice_equal_str(struct dg_slice a, const char *b)
   return dg_slice_equal(a, dg_slice_str(b));
 }
 
+static inline char dg_ascii_lower(char c)
+{
+  return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
 /* ASCII case is ignored, the locale too. */
 static inline bool dg_slice_equal_nocase(struct dg_slice a, struct dg_slice b)
 {
   if (a.len != b.len)
     return false;
   for (size_t i = 0; i < a.len; i++)
-    if (g_ascii_tolower(a.data[i]) != g_ascii_tolower(b.data[i]))
+    if (a.data[i] != b.data[i] && dg_ascii_lower(a.data[i]) != dg_ascii_lower(b.data[i]))
       return false;
   return true;
 }

@@ -21,7 +21,7 @@ static const uint8_t digit_plus_one[256] = {
     ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
 };
 
-static size_t encode_byte(uint8_t byte, bool keep_slash, char *out)
+static inline size_t encode_byte(uint8_t byte, bool keep_slash, char *out)
 {
   if (unreserved[byte] || (keep_slash && byte == '/')) {
     out[0] = (char)byte;
@@ -33,25 +33,16 @@ static size_t encode_byte(uint8_t byte, bool keep_slash, char *out)
   return 3;
 }
 
-/* Decodes one byte at text[*io_at] and moves past it; -1 on a bad escape. */
-static int decode_byte(struct dg_slice text, bool plus_is_space, size_t *io_at)
+/* The byte behind the '%' at text[at], or -1 on a bad escape. */
+static inline int escaped_byte(struct dg_slice text, size_t at)
 {
-  uint8_t byte = (uint8_t)text.data[*io_at];
+  uint8_t high, low;
 
-  if (byte == '%') {
-    uint8_t high, low;
-
-    if (text.len - *io_at < 3)
-      return -1;
-    high = digit_plus_one[(uint8_t)text.data[*io_at + 1]];
-    low = digit_plus_one[(uint8_t)text.data[*io_at + 2]];
-    if (high == 0 || low == 0)
-      return -1;
-    *io_at += 3;
-    return (high - 1) << 4 | (low - 1);
-  }
-  (*io_at)++;
-  return plus_is_space && byte == '+' ? ' ' : byte;
+  if (text.len - at < 3)
+    return -1;
+  high = digit_plus_one[(uint8_t)text.data[at + 1]];
+  low = digit_plus_one[(uint8_t)text.data[at + 2]];
+  return high && low ? (high - 1) << 4 | (low - 1) : -1;
 }
 
 void dg_uri_encode(GString *out, struct dg_slice text, bool keep_slash)
@@ -69,12 +60,20 @@ size_t dg_uri_decode(struct dg_slice text, bool plus_is_space, char *out)
 {
   size_t len = 0;
 
-  for (size_t at = 0; at < text.len;) {
-    int byte = decode_byte(text, plus_is_space, &at);
+  for (size_t at = 0; at < text.len; at++) {
+    char c = text.data[at];
 
-    if (byte < 0)
-      return SIZE_MAX;
-    out[len++] = (char)byte;
+    if (c == '%') {
+      int byte = escaped_byte(text, at);
+
+      if (byte < 0)
+        return SIZE_MAX;
+      c = (char)byte;
+      at += 2;
+    } else if (c == '+' && plus_is_space) {
+      c = ' ';
+    }
+    out[len++] = c;
   }
   return len;
 }
@@ -83,12 +82,24 @@ size_t dg_uri_recode(struct dg_slice text, bool plus_is_space, bool keep_slash, 
 {
   size_t len = 0;
 
-  for (size_t at = 0; at < text.len;) {
-    int byte = decode_byte(text, plus_is_space, &at);
+  for (size_t at = 0; at < text.len; at++) {
+    uint8_t c = (uint8_t)text.data[at];
 
-    if (byte < 0)
-      return SIZE_MAX;
-    len += encode_byte((uint8_t)byte, keep_slash, out + len);
+    if (unreserved[c]) {
+      out[len++] = (char)c;
+      continue;
+    }
+    if (c == '%') {
+      int byte = escaped_byte(text, at);
+
+      if (byte < 0)
+        return SIZE_MAX;
+      c = (uint8_t)byte;
+      at += 2;
+    } else if (c == '+' && plus_is_space) {
+      c = ' ';
+    }
+    len += encode_byte(c, keep_slash, out + len);
   }
   return len;
 }

@@ -213,7 +213,7 @@ static int parse_part_header(struct dg_postform *form, struct dg_slice line, str
 {
   if (!starts_nocase(line, "content-disposition:"))
     return 0;
-  if (form->part_name)
+  if (form->part_name || form->part_file_name)
     return fail_form(err, "a part has two Content-Disposition headers");
   form->part_name = header_parameter(line, "name");
   form->part_file_name = header_parameter(line, "filename");

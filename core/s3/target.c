@@ -23,116 +23,125 @@ static const struct {
  * operation. The first row that fits wins; a row without a parameter is what a
  * bare request means. */
 
-enum level { SERVICE, BUCKET, OBJECT };
-
 struct rule {
   const char *method;
-  const char *param; /* NULL: any query */
+  struct dg_slice param; /* empty: any query */
   enum dg_op op;
 };
 
+#define RULE(method, param, op) {(method), {(param), sizeof(param) - 1}, (op)}
+
 static const struct rule bucket_rules[] = {
-    {"GET", "uploads", DG_OP_LIST_MULTIPART_UPLOADS},
-    {"GET", "location", DG_OP_GET_BUCKET_LOCATION},
-    {"GET", "versioning", DG_OP_GET_BUCKET_VERSIONING},
-    {"GET", "acl", DG_OP_GET_BUCKET_ACL},
-    {"GET", "tagging", DG_OP_GET_BUCKET_TAGGING},
-    {"GET", "policy", DG_OP_GET_BUCKET_POLICY},
-    {"GET", "versions", DG_OP_LIST_OBJECT_VERSIONS},
-    {"GET", "policyStatus", DG_OP_GET_BUCKET_POLICY_STATUS},
-    {"GET", "lifecycle", DG_OP_GET_BUCKET_LIFECYCLE},
-    {"GET", "cors", DG_OP_GET_BUCKET_CORS},
-    {"GET", "website", DG_OP_GET_BUCKET_WEBSITE},
-    {"GET", "logging", DG_OP_GET_BUCKET_LOGGING},
-    {"GET", "notification", DG_OP_GET_BUCKET_NOTIFICATION},
-    {"GET", "replication", DG_OP_GET_BUCKET_REPLICATION},
-    {"GET", "requestPayment", DG_OP_GET_BUCKET_REQUEST_PAYMENT},
-    {"GET", "encryption", DG_OP_GET_BUCKET_ENCRYPTION},
-    {"GET", "accelerate", DG_OP_GET_BUCKET_ACCELERATE},
-    {"GET", "analytics", DG_OP_GET_BUCKET_ANALYTICS},
-    {"GET", "inventory", DG_OP_GET_BUCKET_INVENTORY},
-    {"GET", "metrics", DG_OP_GET_BUCKET_METRICS},
-    {"GET", "intelligent-tiering", DG_OP_GET_BUCKET_TIERING},
-    {"GET", "metadataTable", DG_OP_GET_BUCKET_METADATA_TABLE},
-    {"GET", "object-lock", DG_OP_GET_OBJECT_LOCK},
-    {"GET", "publicAccessBlock", DG_OP_GET_PUBLIC_ACCESS_BLOCK},
-    {"GET", "ownershipControls", DG_OP_GET_OWNERSHIP_CONTROLS},
-    {"GET", "session", DG_OP_CREATE_SESSION},
-    {"GET", NULL, DG_OP_LIST_OBJECTS},
-    {"HEAD", NULL, DG_OP_HEAD_BUCKET},
-    {"PUT", "acl", DG_OP_PUT_BUCKET_ACL},
-    {"PUT", "tagging", DG_OP_PUT_BUCKET_TAGGING},
-    {"PUT", "versioning", DG_OP_PUT_BUCKET_VERSIONING},
-    {"PUT", "policy", DG_OP_PUT_BUCKET_POLICY},
-    {"PUT", "lifecycle", DG_OP_PUT_BUCKET_LIFECYCLE},
-    {"PUT", "cors", DG_OP_PUT_BUCKET_CORS},
-    {"PUT", "website", DG_OP_PUT_BUCKET_WEBSITE},
-    {"PUT", "logging", DG_OP_PUT_BUCKET_LOGGING},
-    {"PUT", "notification", DG_OP_PUT_BUCKET_NOTIFICATION},
-    {"PUT", "replication", DG_OP_PUT_BUCKET_REPLICATION},
-    {"PUT", "requestPayment", DG_OP_PUT_BUCKET_REQUEST_PAYMENT},
-    {"PUT", "encryption", DG_OP_PUT_BUCKET_ENCRYPTION},
-    {"PUT", "accelerate", DG_OP_PUT_BUCKET_ACCELERATE},
-    {"PUT", "analytics", DG_OP_PUT_BUCKET_ANALYTICS},
-    {"PUT", "inventory", DG_OP_PUT_BUCKET_INVENTORY},
-    {"PUT", "metrics", DG_OP_PUT_BUCKET_METRICS},
-    {"PUT", "intelligent-tiering", DG_OP_PUT_BUCKET_TIERING},
-    {"PUT", "object-lock", DG_OP_PUT_OBJECT_LOCK},
-    {"PUT", "publicAccessBlock", DG_OP_PUT_PUBLIC_ACCESS_BLOCK},
-    {"PUT", "ownershipControls", DG_OP_PUT_OWNERSHIP_CONTROLS},
-    {"PUT", NULL, DG_OP_CREATE_BUCKET},
-    {"DELETE", "tagging", DG_OP_DELETE_BUCKET_TAGGING},
-    {"DELETE", "policy", DG_OP_DELETE_BUCKET_POLICY},
-    {"DELETE", "lifecycle", DG_OP_DELETE_BUCKET_LIFECYCLE},
-    {"DELETE", "cors", DG_OP_DELETE_BUCKET_CORS},
-    {"DELETE", "website", DG_OP_DELETE_BUCKET_WEBSITE},
-    {"DELETE", "replication", DG_OP_DELETE_BUCKET_REPLICATION},
-    {"DELETE", "encryption", DG_OP_DELETE_BUCKET_ENCRYPTION},
-    {"DELETE", "analytics", DG_OP_DELETE_BUCKET_ANALYTICS},
-    {"DELETE", "inventory", DG_OP_DELETE_BUCKET_INVENTORY},
-    {"DELETE", "metrics", DG_OP_DELETE_BUCKET_METRICS},
-    {"DELETE", "intelligent-tiering", DG_OP_DELETE_BUCKET_TIERING},
-    {"DELETE", "publicAccessBlock", DG_OP_DELETE_PUBLIC_ACCESS_BLOCK},
-    {"DELETE", "ownershipControls", DG_OP_DELETE_OWNERSHIP_CONTROLS},
-    {"DELETE", NULL, DG_OP_DELETE_BUCKET},
-    {"POST", "delete", DG_OP_DELETE_OBJECTS},
-    {"POST", "metadataTable", DG_OP_CREATE_METADATA_TABLE},
-    {"POST", NULL, DG_OP_POST_OBJECT},
+    RULE("GET", "uploads", DG_OP_LIST_MULTIPART_UPLOADS),
+    RULE("GET", "location", DG_OP_GET_BUCKET_LOCATION),
+    RULE("GET", "versioning", DG_OP_GET_BUCKET_VERSIONING),
+    RULE("GET", "acl", DG_OP_GET_BUCKET_ACL),
+    RULE("GET", "tagging", DG_OP_GET_BUCKET_TAGGING),
+    RULE("GET", "policy", DG_OP_GET_BUCKET_POLICY),
+    RULE("GET", "versions", DG_OP_LIST_OBJECT_VERSIONS),
+    RULE("GET", "policyStatus", DG_OP_GET_BUCKET_POLICY_STATUS),
+    RULE("GET", "lifecycle", DG_OP_GET_BUCKET_LIFECYCLE),
+    RULE("GET", "cors", DG_OP_GET_BUCKET_CORS),
+    RULE("GET", "website", DG_OP_GET_BUCKET_WEBSITE),
+    RULE("GET", "logging", DG_OP_GET_BUCKET_LOGGING),
+    RULE("GET", "notification", DG_OP_GET_BUCKET_NOTIFICATION),
+    RULE("GET", "replication", DG_OP_GET_BUCKET_REPLICATION),
+    RULE("GET", "requestPayment", DG_OP_GET_BUCKET_REQUEST_PAYMENT),
+    RULE("GET", "encryption", DG_OP_GET_BUCKET_ENCRYPTION),
+    RULE("GET", "accelerate", DG_OP_GET_BUCKET_ACCELERATE),
+    RULE("GET", "analytics", DG_OP_GET_BUCKET_ANALYTICS),
+    RULE("GET", "inventory", DG_OP_GET_BUCKET_INVENTORY),
+    RULE("GET", "metrics", DG_OP_GET_BUCKET_METRICS),
+    RULE("GET", "intelligent-tiering", DG_OP_GET_BUCKET_TIERING),
+    RULE("GET", "metadataTable", DG_OP_GET_BUCKET_METADATA_TABLE),
+    RULE("GET", "object-lock", DG_OP_GET_OBJECT_LOCK),
+    RULE("GET", "publicAccessBlock", DG_OP_GET_PUBLIC_ACCESS_BLOCK),
+    RULE("GET", "ownershipControls", DG_OP_GET_OWNERSHIP_CONTROLS),
+    RULE("GET", "session", DG_OP_CREATE_SESSION),
+    RULE("GET", "", DG_OP_LIST_OBJECTS),
+    RULE("HEAD", "", DG_OP_HEAD_BUCKET),
+    RULE("PUT", "acl", DG_OP_PUT_BUCKET_ACL),
+    RULE("PUT", "tagging", DG_OP_PUT_BUCKET_TAGGING),
+    RULE("PUT", "versioning", DG_OP_PUT_BUCKET_VERSIONING),
+    RULE("PUT", "policy", DG_OP_PUT_BUCKET_POLICY),
+    RULE("PUT", "lifecycle", DG_OP_PUT_BUCKET_LIFECYCLE),
+    RULE("PUT", "cors", DG_OP_PUT_BUCKET_CORS),
+    RULE("PUT", "website", DG_OP_PUT_BUCKET_WEBSITE),
+    RULE("PUT", "logging", DG_OP_PUT_BUCKET_LOGGING),
+    RULE("PUT", "notification", DG_OP_PUT_BUCKET_NOTIFICATION),
+    RULE("PUT", "replication", DG_OP_PUT_BUCKET_REPLICATION),
+    RULE("PUT", "requestPayment", DG_OP_PUT_BUCKET_REQUEST_PAYMENT),
+    RULE("PUT", "encryption", DG_OP_PUT_BUCKET_ENCRYPTION),
+    RULE("PUT", "accelerate", DG_OP_PUT_BUCKET_ACCELERATE),
+    RULE("PUT", "analytics", DG_OP_PUT_BUCKET_ANALYTICS),
+    RULE("PUT", "inventory", DG_OP_PUT_BUCKET_INVENTORY),
+    RULE("PUT", "metrics", DG_OP_PUT_BUCKET_METRICS),
+    RULE("PUT", "intelligent-tiering", DG_OP_PUT_BUCKET_TIERING),
+    RULE("PUT", "object-lock", DG_OP_PUT_OBJECT_LOCK),
+    RULE("PUT", "publicAccessBlock", DG_OP_PUT_PUBLIC_ACCESS_BLOCK),
+    RULE("PUT", "ownershipControls", DG_OP_PUT_OWNERSHIP_CONTROLS),
+    RULE("PUT", "", DG_OP_CREATE_BUCKET),
+    RULE("DELETE", "tagging", DG_OP_DELETE_BUCKET_TAGGING),
+    RULE("DELETE", "policy", DG_OP_DELETE_BUCKET_POLICY),
+    RULE("DELETE", "lifecycle", DG_OP_DELETE_BUCKET_LIFECYCLE),
+    RULE("DELETE", "cors", DG_OP_DELETE_BUCKET_CORS),
+    RULE("DELETE", "website", DG_OP_DELETE_BUCKET_WEBSITE),
+    RULE("DELETE", "replication", DG_OP_DELETE_BUCKET_REPLICATION),
+    RULE("DELETE", "encryption", DG_OP_DELETE_BUCKET_ENCRYPTION),
+    RULE("DELETE", "analytics", DG_OP_DELETE_BUCKET_ANALYTICS),
+    RULE("DELETE", "inventory", DG_OP_DELETE_BUCKET_INVENTORY),
+    RULE("DELETE", "metrics", DG_OP_DELETE_BUCKET_METRICS),
+    RULE("DELETE", "intelligent-tiering", DG_OP_DELETE_BUCKET_TIERING),
+    RULE("DELETE", "publicAccessBlock", DG_OP_DELETE_PUBLIC_ACCESS_BLOCK),
+    RULE("DELETE", "ownershipControls", DG_OP_DELETE_OWNERSHIP_CONTROLS),
+    RULE("DELETE", "", DG_OP_DELETE_BUCKET),
+    RULE("POST", "delete", DG_OP_DELETE_OBJECTS),
+    RULE("POST", "metadataTable", DG_OP_CREATE_METADATA_TABLE),
+    RULE("POST", "", DG_OP_POST_OBJECT),
 };
 
 static const struct rule object_rules[] = {
-    {"GET", "uploadId", DG_OP_LIST_PARTS},
-    {"GET", "acl", DG_OP_GET_OBJECT_ACL},
-    {"GET", "tagging", DG_OP_GET_OBJECT_TAGGING},
-    {"GET", "attributes", DG_OP_GET_OBJECT_ATTRIBUTES},
-    {"GET", "torrent", DG_OP_GET_OBJECT_TORRENT},
-    {"GET", "retention", DG_OP_GET_OBJECT_RETENTION},
-    {"GET", "legal-hold", DG_OP_GET_OBJECT_LEGAL_HOLD},
-    {"GET", NULL, DG_OP_GET_OBJECT},
-    {"HEAD", NULL, DG_OP_HEAD_OBJECT},
-    {"PUT", "uploadId", DG_OP_UPLOAD_PART},
-    {"PUT", "partNumber", DG_OP_UPLOAD_PART},
-    {"PUT", "acl", DG_OP_PUT_OBJECT_ACL},
-    {"PUT", "tagging", DG_OP_PUT_OBJECT_TAGGING},
-    {"PUT", "retention", DG_OP_PUT_OBJECT_RETENTION},
-    {"PUT", "legal-hold", DG_OP_PUT_OBJECT_LEGAL_HOLD},
-    {"PUT", "renameObject", DG_OP_RENAME_OBJECT},
-    {"PUT", NULL, DG_OP_PUT_OBJECT},
-    {"DELETE", "uploadId", DG_OP_ABORT_MULTIPART_UPLOAD},
-    {"DELETE", "tagging", DG_OP_DELETE_OBJECT_TAGGING},
-    {"DELETE", NULL, DG_OP_DELETE_OBJECT},
-    {"POST", "uploads", DG_OP_CREATE_MULTIPART_UPLOAD},
-    {"POST", "uploadId", DG_OP_COMPLETE_MULTIPART_UPLOAD},
-    {"POST", "restore", DG_OP_RESTORE_OBJECT},
-    {"POST", "select", DG_OP_SELECT_OBJECT_CONTENT},
+    RULE("GET", "uploadId", DG_OP_LIST_PARTS),
+    RULE("GET", "acl", DG_OP_GET_OBJECT_ACL),
+    RULE("GET", "tagging", DG_OP_GET_OBJECT_TAGGING),
+    RULE("GET", "attributes", DG_OP_GET_OBJECT_ATTRIBUTES),
+    RULE("GET", "torrent", DG_OP_GET_OBJECT_TORRENT),
+    RULE("GET", "retention", DG_OP_GET_OBJECT_RETENTION),
+    RULE("GET", "legal-hold", DG_OP_GET_OBJECT_LEGAL_HOLD),
+    RULE("GET", "", DG_OP_GET_OBJECT),
+    RULE("HEAD", "", DG_OP_HEAD_OBJECT),
+    RULE("PUT", "uploadId", DG_OP_UPLOAD_PART),
+    RULE("PUT", "partNumber", DG_OP_UPLOAD_PART),
+    RULE("PUT", "acl", DG_OP_PUT_OBJECT_ACL),
+    RULE("PUT", "tagging", DG_OP_PUT_OBJECT_TAGGING),
+    RULE("PUT", "retention", DG_OP_PUT_OBJECT_RETENTION),
+    RULE("PUT", "legal-hold", DG_OP_PUT_OBJECT_LEGAL_HOLD),
+    RULE("PUT", "renameObject", DG_OP_RENAME_OBJECT),
+    RULE("PUT", "", DG_OP_PUT_OBJECT),
+    RULE("DELETE", "uploadId", DG_OP_ABORT_MULTIPART_UPLOAD),
+    RULE("DELETE", "tagging", DG_OP_DELETE_OBJECT_TAGGING),
+    RULE("DELETE", "", DG_OP_DELETE_OBJECT),
+    RULE("POST", "uploads", DG_OP_CREATE_MULTIPART_UPLOAD),
+    RULE("POST", "uploadId", DG_OP_COMPLETE_MULTIPART_UPLOAD),
+    RULE("POST", "restore", DG_OP_RESTORE_OBJECT),
+    RULE("POST", "select", DG_OP_SELECT_OBJECT_CONTENT),
 };
+
+static const struct dg_param *find_param(const struct dg_target *target, struct dg_slice name)
+{
+  for (uint32_t i = 0; i < target->param_count; i++)
+    if (dg_slice_equal(target->params[i].name, name))
+      return &target->params[i];
+  return NULL;
+}
 
 static enum dg_op find_rule(const struct rule *rules, size_t count,
                             const struct dg_request *request, const struct dg_target *target)
 {
   for (size_t i = 0; i < count; i++) {
-    if (dg_request_is(request, rules[i].method) &&
-        (!rules[i].param || dg_target_has(target, rules[i].param)))
+    if (rules[i].param.len && !find_param(target, rules[i].param))
+      continue;
+    if (dg_request_is(request, rules[i].method))
       return rules[i].op;
   }
   return DG_OP_UNKNOWN;
@@ -306,19 +315,9 @@ void dg_target_clear(struct dg_target *target)
   *target = (struct dg_target){0};
 }
 
-static const struct dg_param *find_param(const struct dg_target *target, const char *name)
-{
-  struct dg_slice wanted = dg_slice_str(name);
-
-  for (uint32_t i = 0; i < target->param_count; i++)
-    if (dg_slice_equal(target->params[i].name, wanted))
-      return &target->params[i];
-  return NULL;
-}
-
 struct dg_slice dg_target_param(const struct dg_target *target, const char *name)
 {
-  const struct dg_param *param = find_param(target, name);
+  const struct dg_param *param = find_param(target, dg_slice_str(name));
 
   if (!param)
     return DG_SLICE_NONE;
@@ -327,7 +326,7 @@ struct dg_slice dg_target_param(const struct dg_target *target, const char *name
 
 bool dg_target_has(const struct dg_target *target, const char *name)
 {
-  return find_param(target, name) != NULL;
+  return find_param(target, dg_slice_str(name)) != NULL;
 }
 
 const char *dg_op_name(enum dg_op op)
