@@ -82,6 +82,12 @@ bool dg_key_eligible(struct dg_slice key, char *const *suffixes);
 /* Fills info with a new reference to meta. */
 void dg_object_info_fill(struct dg_object_info *info, struct dg_meta *meta);
 
+/* Must its bytes be decoded? An unmanaged file with a delta's name is none. */
+static inline bool dg_meta_is_delta(const struct dg_meta *meta)
+{
+  return meta->variant == DG_VARIANT_DELTA && !(meta->flags & DG_META_UNMANAGED);
+}
+
 /* The variant that counts, and the one it hides (after a crash), if any. */
 struct dg_found {
   struct dg_meta *meta, *hidden; /* owned; either may be NULL */

@@ -228,8 +228,9 @@ int dg_object_check_usable(const struct dg_meta *meta, struct dg_error *err)
 {
   if (meta->flags & DG_META_CORRUPT)
     return dg_fail(err, DG_E_CORRUPT, "the object's metadata cannot be read");
-  if (meta->variant == DG_VARIANT_DELTA &&
-      ((meta->flags & DG_META_UNMANAGED) || meta->ref_sha256.len != 64))
+  /* Unmanaged under a delta's name is no delta, or the backend had called it
+   * corrupt: it is served as it is. */
+  if (dg_meta_is_delta(meta) && meta->ref_sha256.len != 64)
     return dg_fail(err, DG_E_CORRUPT, "a delta that has lost its metadata");
   return 0;
 }

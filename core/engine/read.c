@@ -240,7 +240,7 @@ static int open_passthrough(struct dg_engine *engine, const struct dg_call *call
                             struct dg_error *err)
 {
   const struct dg_meta *meta = look->meta;
-  struct dg_item item = dg_route_item(&look->route, look->key, DG_VARIANT_PASSTHROUGH);
+  struct dg_item item = dg_route_item(&look->route, look->key, meta->variant);
   bool whole = range.offset == 0 && range.length == meta->file_size;
   struct dg_reader *reader = g_steal_pointer(&look->reader);
 
@@ -334,7 +334,7 @@ static int open_bytes(struct dg_engine *engine, const struct dg_call *call, stru
     *ret_reader = dg_bytes_reader_new(look->body, range.offset, range.length);
     return 0;
   }
-  if (look->meta->variant == DG_VARIANT_DELTA)
+  if (dg_meta_is_delta(look->meta))
     rc = dg_delta_open(engine, call, &look->route, look->bucket, look->key, look->meta, want,
                        &reader, ret_hit, err);
   else
@@ -397,7 +397,7 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
 
     rc = get_once(engine, call, request, &look, /* use_cache= */ attempt == 0, ret_info, ret_range,
                   ret_reader, &refused, err);
-    delta = look.meta && look.meta->variant == DG_VARIANT_DELTA;
+    delta = look.meta && dg_meta_is_delta(look.meta);
     look_reset(&look);
     if (rc == 0 || refused)
       break;

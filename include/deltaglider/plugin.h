@@ -287,7 +287,8 @@ struct dg_meta {
                                        cache-control, checksum-crc32, dgx1-sha256 ... */
 };
 
-#define DG_META_UNMANAGED 1u /* no usable DeltaGlider metadata: served as is */
+#define DG_META_UNMANAGED 1u /* no usable DeltaGlider metadata: served as is, whatever its name. A
+                                VCDIFF that lost its metadata is corrupt instead */
 #define DG_META_CORRUPT 2u   /* metadata present but unreadable: listed never, served never */
 
 /* Text fields for dg_host.meta_set(). */

@@ -105,9 +105,7 @@ static ssize_t read_attribute(int fd, char *buffer, size_t capacity, char **ret_
 /* Metadata that belongs to another kind of file than the name says. */
 static bool misplaced(enum dg_fs_role role, uint32_t variant)
 {
-  if (role == DG_FS_ROLE_FILE)
-    return variant != DG_VARIANT_PASSTHROUGH;
-  return role == DG_FS_ROLE_DELTA && variant == DG_VARIANT_REFERENCE;
+  return role != DG_FS_ROLE_REFERENCE && variant != variant_of(role);
 }
 
 static void mark_corrupt(const struct dg_fs *fs, const struct stat *stat, enum dg_fs_role role,
@@ -166,9 +164,7 @@ int dg_fs_meta_load(const struct dg_fs *fs, int fd, const struct stat *stat, enu
       mark_corrupt(fs, stat, role, name, "a VCDIFF file that lost its metadata", meta);
       rc = 0;
     } else {
-      rc = fill_unmanaged(
-        fs, stat, role == DG_FS_ROLE_REFERENCE ? DG_VARIANT_REFERENCE : DG_VARIANT_PASSTHROUGH,
-        meta, err);
+      rc = fill_unmanaged(fs, stat, variant_of(role), meta, err);
     }
   }
   if (rc < 0)

@@ -19,14 +19,15 @@ void dg_fs_validator(const struct stat *stat, struct dg_fs_validator *ret_valida
  * `name` is the key's last segment. Sets DG_META_UNMANAGED or DG_META_CORRUPT
  * rather than failing:
  *
- *   no attribute                       unmanaged passthrough
- *   the same, a delta's or reference's name: unmanaged too, except that a
- *   body beginning D6 C3 C4 under a delta's name is corrupt: it is a VCDIFF
- *   whose metadata was stripped, and no client wants it raw
- *   attribute unreadable               corrupt
- *   delta or reference metadata on a plain name, or reference metadata on a
- *   delta's name                       corrupt
- *   no reference metadata on reference.bin: unmanaged (the engine heals it)
+ *   no attribute                    unmanaged
+ *   the same, a delta's name, and a body that begins D6 C3 C4: corrupt. It is
+ *   a VCDIFF whose metadata was stripped; no client wants it raw. Any other
+ *   body under such a name is no delta but somebody's file, served as it is
+ *   attribute unreadable            corrupt
+ *   metadata of another kind than the name says: corrupt
+ *   the same on reference.bin       unmanaged: the engine heals references
+ *
+ * The variant is always that of the name.
  *
  * Fails only when the filesystem does. */
 int dg_fs_meta_load(const struct dg_fs *fs, int fd, const struct stat *stat, enum dg_fs_role role,

@@ -252,7 +252,7 @@ START_TEST(a_delta_that_lost_its_metadata_is_corrupt_but_a_text_called_so_is_ser
   dg_meta_unref(meta);
   meta = head("notes", DG_VARIANT_DELTA);
   ck_assert_uint_eq(meta->flags, DG_META_UNMANAGED);
-  ck_assert_uint_eq(meta->variant, DG_VARIANT_PASSTHROUGH);
+  ck_assert_uint_eq(meta->variant, DG_VARIANT_DELTA);
   dg_meta_unref(meta);
   text = fs_get(fixture, "notes", DG_VARIANT_DELTA, NULL, &err);
   ck_assert_str_eq(text, "just text");
