@@ -49,7 +49,8 @@ os.environ["AWS_DEFAULT_REGION"] = REGION
 os.environ["AWS_CONFIG_FILE"] = "/dev/null"
 os.environ["AWS_SHARED_CREDENTIALS_FILE"] = "/dev/null"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
+             "AWS_CA_BUNDLE", "AWS_PROFILE"):
     os.environ.pop(name, None)
 
 WORK = tempfile.mkdtemp(prefix="dg-e2e-", dir=os.environ.get("DG_E2E_TMPDIR"))

@@ -19,7 +19,7 @@ export AWS_ACCESS_KEY_ID=e2e-access-key
 export AWS_SECRET_ACCESS_KEY=e2e-secret-key-with-some-length
 export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
 export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null BOTO_DISABLE_CRT=true
-unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
+unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY AWS_CA_BUNDLE AWS_PROFILE
 
 cleanup() {
   [ -z "$server_pid" ] || { kill -9 "$server_pid" && wait "$server_pid"; } 2>/dev/null
