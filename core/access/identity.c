@@ -447,13 +447,24 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
   if (verify_claim(access, request, target, kind, &claim, now_s, ret_identity, err) < 0)
     return -1;
   count_success(access, request->peer, claim.access_key, now_s);
-  if (!claim.presigned && dg_request_mutates(request) &&
-      dg_replay_seen(access->replay, claim.signature, now_s)) {
-    (void)dg_fail(err, DG_E_REPLAY, "the same signature came within the replay window");
-    return fail_reason(ret_identity, "replay");
+  if (!claim.presigned && dg_request_mutates(request)) {
+    if (dg_replay_seen(access->replay, claim.signature, now_s)) {
+      (void)dg_fail(err, DG_E_REPLAY, "the same signature came within the replay window");
+      return fail_reason(ret_identity, "replay");
+    }
+    ret_identity->remembered = true;
+    memcpy(ret_identity->replay_signature, claim.signature,
+           sizeof ret_identity->replay_signature);
   }
   ret_identity->kind = DG_IDENTITY_USER;
   return 0;
+}
+
+void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity)
+{
+  if (identity->remembered)
+    dg_replay_forget(access->replay, identity->replay_signature);
+  identity->remembered = false;
 }
 
 /* ---- Form uploads ---------------------------------------------------------------------------- */

@@ -34,6 +34,8 @@ struct dg_identity {
   uint8_t payload_sha256[32]; /* DG_PAYLOAD_SHA256 only */
   char access_key[129];      /* as claimed; "" if none */
   struct dg_sigv4_seed seed; /* DG_PAYLOAD_SIGNED_*, verified identities only */
+  bool remembered;           /* replay_signature is in the replay memory */
+  uint8_t replay_signature[32];
   /* NULL, or why it failed, for auth_failures_total{reason}: missing_header,
    * invalid_presigned, invalid_access_key, user_disabled, replay,
    * form_post_denied, invalid_signature. Set on failure too. */
@@ -75,6 +77,10 @@ struct dg_form_credentials {
 int dg_identity_verify_form(struct dg_access *access, const struct dg_form_credentials *form,
                             const char *peer, int64_t now_s, struct dg_identity *ret_identity,
                             struct dg_error *err);
+
+/* The request was answered with an error, so it changed nothing: clients repeat
+ * it, and within the same second that gives the same signature. */
+void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity);
 
 void dg_identity_clear(struct dg_identity *identity);
 

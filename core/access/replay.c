@@ -153,6 +153,24 @@ bool dg_replay_seen(struct dg_replay *replay, const uint8_t signature[32], int64
   return seen;
 }
 
+/* The entry keeps its place in the ring and its hash chain; it has expired. */
+void dg_replay_forget(struct dg_replay *replay, const uint8_t signature[32])
+{
+  struct shard *shard = &replay->shards[signature[0] % SHARDS];
+
+  (void)pthread_mutex_lock(&shard->mutex);
+  for (uint32_t *link = shard->count ? &shard->buckets[bucket_of(shard, signature)] : NULL;
+       link && *link != NONE; link = &shard->ring[*link].next) {
+    struct entry *entry = &shard->ring[*link];
+
+    if (memcmp(entry->signature, signature, sizeof entry->signature) == 0) {
+      entry->seen_s = INT64_MIN / 2;
+      break;
+    }
+  }
+  (void)pthread_mutex_unlock(&shard->mutex);
+}
+
 size_t dg_replay_count(struct dg_replay *replay)
 {
   size_t count = 0;

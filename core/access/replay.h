@@ -19,6 +19,9 @@ void dg_replay_free(struct dg_replay *replay); /* NULL is fine */
  * else remembers it. A window of 0 remembers nothing. */
 bool dg_replay_seen(struct dg_replay *replay, const uint8_t signature[32], int64_t now_s);
 
+/* The request came to nothing: its signature may come again. */
+void dg_replay_forget(struct dg_replay *replay, const uint8_t signature[32]);
+
 /* Entries held now, for tests and metrics. */
 size_t dg_replay_count(struct dg_replay *replay);
 

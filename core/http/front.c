@@ -233,6 +233,8 @@ void dg_front_done(struct dg_exchange *x)
 {
   double seconds = (double)(g_get_monotonic_time() - (int64_t)x->started_mono_us) / 1e6;
 
+  if (x->response.status >= 400 || x->response.status == 0)
+    dg_identity_forgive(x->server->access, &x->identity);
   count_request(x, seconds);
   log_request(x, seconds);
 }

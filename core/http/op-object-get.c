@@ -286,7 +286,7 @@ static int attributes_finish(struct dg_exchange *x, struct dg_error *err)
   }
   if (info.part_count && wants(wanted, "ObjectParts")) {
     dg_xml_begin(out, "ObjectParts");
-    dg_xml_uint(out, "TotalPartsCount", info.part_count);
+    dg_xml_uint(out, "PartsCount", info.part_count);
     dg_xml_end(out, "ObjectParts");
   }
   if (wants(wanted, "StorageClass"))

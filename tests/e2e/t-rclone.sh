@@ -16,30 +16,30 @@ random_file "$work/tree/v/app-1.tar" 4000000
 : >"$work/tree/empty"
 random_file "$work/tree/large.zip" 21000000
 
-case_ "mkdir makes a bucket" rclone mkdir X:rc
-case_ "lsd lists it" bash -c "rclone lsd X: | grep -q ' rc$'"
-case_ "sync uploads a tree, large files in parts" rclone sync --s3-chunk-size 5M --s3-upload-cutoff 8M "$work/tree" X:rc/tree
-case_ "check compares sizes and hashes" rclone check "$work/tree" X:rc/tree
-case_ "check --download compares bytes" rclone check --download "$work/tree" X:rc/tree
+case_ "mkdir makes a bucket" rclone mkdir X:rclone-test
+case_ "lsd lists it" bash -c "rclone lsd X: | grep -q ' rclone-test$'"
+case_ "sync uploads a tree, large files in parts" rclone sync --s3-chunk-size 5M --s3-upload-cutoff 8M "$work/tree" X:rclone-test/tree
+case_ "check compares sizes and hashes" rclone check "$work/tree" X:rclone-test/tree
+case_ "check --download compares bytes" rclone check --download "$work/tree" X:rclone-test/tree
 case_ "a second sync transfers nothing" bash -c \
-  "rclone sync -v '$work/tree' X:rc/tree 2>&1 | grep -q 'There was nothing to transfer'"
-case_ "sync brings it back" rclone sync X:rc/tree "$work/back"
+  "rclone sync -v '$work/tree' X:rclone-test/tree 2>&1 | grep -q 'There was nothing to transfer'"
+case_ "sync brings it back" rclone sync X:rclone-test/tree "$work/back"
 case_ "the trees are the same" diff -r "$work/tree" "$work/back"
 case_ "modification times are kept" bash -c \
   "test \$(stat -c %Y '$work/tree/one.bin') = \$(stat -c %Y '$work/back/one.bin')"
-case_ "copy on the server" rclone copy X:rc/tree X:rc/copy
-case_ "the copy is the same" rclone check --download "$work/tree" X:rc/copy
-case_ "a copy in parts on the server" rclone copyto --s3-copy-cutoff 6M --s3-chunk-size 5M X:rc/tree/large.zip X:rc/large2.zip
-case_ "its bytes arrive" bash -c "rclone cat X:rc/large2.zip | cmp - '$work/tree/large.zip'"
+case_ "copy on the server" rclone copy X:rclone-test/tree X:rclone-test/copy
+case_ "the copy is the same" rclone check --download "$work/tree" X:rclone-test/copy
+case_ "a copy in parts on the server" rclone copyto --s3-copy-cutoff 6M --s3-chunk-size 5M X:rclone-test/tree/large.zip X:rclone-test/large2.zip
+case_ "its bytes arrive" bash -c "rclone cat X:rclone-test/large2.zip | cmp - '$work/tree/large.zip'"
 case_ "cat reads a range" bash -c \
-  "rclone cat --offset 100 --count 50 X:rc/tree/v/app-2.tar | cmp - <(tail -c +101 '$work/tree/v/app-2.tar' | head -c 50)"
-case_ "rcat streams" bash -c "head -c 700000 '$work/tree/large.zip' | rclone rcat X:rc/rcat.bin"
-case_ "moveto renames" rclone moveto X:rc/rcat.bin X:rc/moved.bin
-case_ "size counts" bash -c "rclone size X:rc/tree | grep -q 'Total objects: 6'"
+  "rclone cat --offset 100 --count 50 X:rclone-test/tree/v/app-2.tar | cmp - <(tail -c +101 '$work/tree/v/app-2.tar' | head -c 50)"
+case_ "rcat streams" bash -c "head -c 700000 '$work/tree/large.zip' | rclone rcat X:rclone-test/rcat.bin"
+case_ "moveto renames" rclone moveto X:rclone-test/rcat.bin X:rclone-test/moved.bin
+case_ "size counts" bash -c "rclone size X:rclone-test/tree | grep -q 'Total objects: 6'"
 case_ "a changed file is found by sync" bash -c \
-  "echo more >>'$work/tree/one.bin'; rclone sync '$work/tree' X:rc/tree && rclone check '$work/tree' X:rc/tree"
+  "echo more >>'$work/tree/one.bin'; rclone sync '$work/tree' X:rclone-test/tree && rclone check '$work/tree' X:rclone-test/tree"
 case_ "a deleted file is found by sync" bash -c \
-  "rm '$work/tree/empty'; rclone sync '$work/tree' X:rc/tree && ! rclone lsf X:rc/tree | grep -q empty"
-case_ "purge empties the bucket" rclone purge X:rc
-case_ "nothing is left on disk" bash -c "test -z \"\$(find '$data' -path '$data/rc*')\""
+  "rm '$work/tree/empty'; rclone sync '$work/tree' X:rclone-test/tree && ! rclone lsf X:rclone-test/tree | grep -q empty"
+case_ "purge empties the bucket" rclone purge X:rclone-test
+case_ "nothing is left on disk" bash -c "test -z \"\$(find '$data' -path '$data/rclone-test*')\""
 finish

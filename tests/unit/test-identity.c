@@ -503,6 +503,23 @@ START_TEST(the_replay_memory_is_bounded_and_forgets_the_oldest)
 }
 END_TEST
 
+START_TEST(a_forgotten_signature_may_come_again)
+{
+  struct dg_replay *replay = dg_replay_new(10, 1000);
+  uint8_t signature[32] = {1, 2, 3}, other[32] = {1, 2, 4};
+
+  dg_replay_forget(replay, signature);
+  ck_assert(!dg_replay_seen(replay, signature, 100));
+  ck_assert(!dg_replay_seen(replay, other, 100));
+  ck_assert(dg_replay_seen(replay, signature, 101));
+  dg_replay_forget(replay, signature);
+  ck_assert(!dg_replay_seen(replay, signature, 102));
+  ck_assert(dg_replay_seen(replay, signature, 103));
+  ck_assert(dg_replay_seen(replay, other, 103));
+  dg_replay_free(replay);
+}
+END_TEST
+
 START_TEST(the_replay_memory_survives_a_clock_set_back)
 {
   struct dg_replay *replay = dg_replay_new(2, 1000);
@@ -581,6 +598,7 @@ int main(void)
   tcase_add_test(tc, requests_signed_by_botocore_verify);
   tcase_add_test(tc, a_form_policy_is_verified);
   tcase_add_test(tc, the_replay_memory_is_bounded_and_forgets_the_oldest);
+  tcase_add_test(tc, a_forgotten_signature_may_come_again);
   tcase_add_test(tc, the_replay_memory_survives_a_clock_set_back);
   tcase_add_test(tc, failures_outside_the_window_do_not_add_up);
   tcase_add_test(tc, a_flood_of_sources_does_not_free_a_locked_one_easily);
