@@ -3,6 +3,8 @@
 
 #include "core/engine/encode.h"
 
+#include <glib.h>
+
 #include "common/checksum.h"
 #include "core/engine/permits.h"
 #include "core/engine/reference.h"
@@ -42,7 +44,7 @@ struct dg_encode {
 
   /* Constant after open. */
   const struct dg_call *call;
-  GThreadPool *pool; /* NULL: windows one after the other, here */
+  struct dg_encode_pool *pool; /* NULL: windows one after the other, here */
   struct dg_permits *permits;
   struct dg_codec *codec;
   struct dg_encoder *encoder;
@@ -106,13 +108,21 @@ static struct slot *claim_queued(struct dg_encode *encode)
   return best;
 }
 
-/* One task of the pool: one queued window, if nobody has taken it yet. Without
- * a free permit the window is left to the feeding worker, which may wait. */
-static void pool_task(gpointer task, gpointer unused)
-{
-  struct dg_encode *encode = task;
+/* ---- The pool --------------------------------------------------------------------- */
 
-  (void)unused;
+struct dg_encode_pool {
+  GMutex mutex; /* guards tasks, stopping; never taken with an encode's own */
+  GCond changed;
+  GQueue tasks; /* struct dg_encode *, a reference each */
+  bool stopping;
+  GThread **threads;
+  uint32_t thread_count;
+};
+
+/* One task: one queued window, if nobody has taken it yet. Without a free permit
+ * the window is left to the feeding worker, which may wait. */
+static void run_task(struct dg_encode *encode)
+{
   if (dg_permits_try(encode->permits)) {
     struct slot *slot = claim_queued(encode);
 
@@ -123,9 +133,74 @@ static void pool_task(gpointer task, gpointer unused)
   encode_unref(encode);
 }
 
-GThreadPool *dg_encode_pool_new(uint32_t thread_count)
+static gpointer pool_thread(gpointer data)
 {
-  return g_thread_pool_new(pool_task, NULL, (gint)thread_count, /* exclusive= */ FALSE, NULL);
+  struct dg_encode_pool *pool = data;
+
+  g_mutex_lock(&pool->mutex);
+  for (;;) {
+    struct dg_encode *encode = g_queue_pop_head(&pool->tasks);
+
+    if (encode) {
+      g_mutex_unlock(&pool->mutex);
+      run_task(encode);
+      g_mutex_lock(&pool->mutex);
+    } else if (pool->stopping) {
+      break;
+    } else {
+      g_cond_wait(&pool->changed, &pool->mutex);
+    }
+  }
+  g_mutex_unlock(&pool->mutex);
+  return NULL;
+}
+
+struct dg_encode_pool *dg_encode_pool_new(uint32_t thread_count)
+{
+  struct dg_encode_pool *pool = g_new0(struct dg_encode_pool, 1);
+
+  g_mutex_init(&pool->mutex);
+  g_cond_init(&pool->changed);
+  g_queue_init(&pool->tasks);
+  pool->threads = g_new0(GThread *, thread_count + 1);
+  pool->thread_count = thread_count;
+  for (uint32_t i = 0; i < thread_count; i++)
+    pool->threads[i] = g_thread_new("encode", pool_thread, pool);
+  return pool;
+}
+
+void dg_encode_pool_free(struct dg_encode_pool *pool)
+{
+  if (!pool)
+    return;
+  g_mutex_lock(&pool->mutex);
+  pool->stopping = true;
+  g_cond_broadcast(&pool->changed);
+  g_mutex_unlock(&pool->mutex);
+  for (uint32_t i = 0; i < pool->thread_count; i++)
+    (void)g_thread_join(pool->threads[i]);
+  g_mutex_clear(&pool->mutex);
+  g_cond_clear(&pool->changed);
+  g_free(pool->threads);
+  g_free(pool);
+}
+
+static void pool_push(struct dg_encode_pool *pool, struct dg_encode *encode)
+{
+  g_atomic_int_inc(&encode->refs);
+  g_mutex_lock(&pool->mutex);
+  g_queue_push_tail(&pool->tasks, encode);
+  g_cond_signal(&pool->changed);
+  g_mutex_unlock(&pool->mutex);
+}
+
+/* ---- Feeding ---------------------------------------------------------------------- */
+
+static void set_state(struct dg_encode *encode, struct slot *slot, enum slot_state state)
+{
+  g_mutex_lock(&encode->mutex);
+  slot->state = state;
+  g_mutex_unlock(&encode->mutex);
 }
 
 int dg_encode_open(const struct dg_call *call, const struct dg_encode_request *request,
@@ -204,7 +279,7 @@ static int take_output(struct dg_encode *encode, struct dg_error *err)
   }
   encode->encoded_bytes += slot->target_len;
   encode->buffers[encode->buffer_count++] = g_steal_pointer(&slot->target);
-  slot->state = SLOT_FREE;
+  set_state(encode, slot, SLOT_FREE);
   encode->next_output++;
   return rc;
 }
@@ -234,9 +309,7 @@ static int queue_window(struct dg_encode *encode, struct dg_error *err)
 {
   struct slot *slot = slot_of(encode, encode->next_number);
 
-  g_mutex_lock(&encode->mutex);
-  slot->state = SLOT_QUEUED;
-  g_mutex_unlock(&encode->mutex);
+  set_state(encode, slot, SLOT_QUEUED);
   encode->next_number++;
   if (!encode->pool) {
     while (encode->next_output < encode->next_number)
@@ -245,10 +318,8 @@ static int queue_window(struct dg_encode *encode, struct dg_error *err)
     return 0;
   }
   /* The last window comes right before finish(), which encodes it itself. */
-  if (encode->next_number * encode->window_size < encode->target_size) {
-    g_atomic_int_inc(&encode->refs);
-    (void)g_thread_pool_push(encode->pool, encode, NULL);
-  }
+  if (encode->next_number * encode->window_size < encode->target_size)
+    pool_push(encode->pool, encode);
   return 0;
 }
 
@@ -270,10 +341,10 @@ int dg_encode_feed(struct dg_encode *encode, const void *data, size_t len, bool 
     if (encode->next_number - encode->next_output == SLOT_COUNT && take_output(encode, err) < 0)
       return -1;
     if (slot->state == SLOT_FREE) {
-      slot->state = SLOT_FILLING;
       slot->number = encode->next_number;
       slot->target = take_buffer(encode);
       slot->target_len = 0;
+      set_state(encode, slot, SLOT_FILLING);
     }
     step = MIN(len, encode->window_size - slot->target_len);
     memcpy(slot->target + slot->target_len, at, step);

@@ -9,7 +9,6 @@
 #ifndef DG_CORE_ENGINE_ENCODE_H
 #define DG_CORE_ENGINE_ENCODE_H
 
-#include <glib.h>
 #include <stdbool.h>
 
 #include <deltaglider/plugin.h>
@@ -20,10 +19,12 @@ struct dg_permits;
 struct dg_ref;
 
 /* Threads that encode windows for every put of an engine. */
-GThreadPool *dg_encode_pool_new(uint32_t thread_count);
+struct dg_encode_pool;
+struct dg_encode_pool *dg_encode_pool_new(uint32_t thread_count);
+void dg_encode_pool_free(struct dg_encode_pool *pool); /* every encode closed; NULL is fine */
 
 struct dg_encode_request {
-  GThreadPool *pool;           /* borrowed */
+  struct dg_encode_pool *pool; /* borrowed */
   struct dg_permits *permits;  /* borrowed */
   const char *spool_dir;       /* borrowed */
   struct dg_codec *codec;      /* borrowed */

@@ -78,8 +78,7 @@ void dg_engine_free(struct dg_engine *engine)
   if (!engine)
     return;
   dg_upload_table_free(engine->uploads);
-  if (engine->encode_pool)
-    g_thread_pool_free(engine->encode_pool, /* immediate= */ FALSE, /* wait_= */ TRUE);
+  dg_encode_pool_free(engine->encode_pool);
   dg_refcache_free(engine->refs);
   dg_usage_cache_free(engine->usage);
   dg_route_cache_free(engine->routes);

@@ -39,7 +39,7 @@ struct dg_engine {
   struct dg_metacache *metacache;
   struct dg_refcache *refs;
   struct dg_permits *permits; /* codec steps that may run at once */
-  GThreadPool *encode_pool;
+  struct dg_encode_pool *encode_pool;
   struct dg_route_cache *routes;
   struct dg_usage_cache *usage;
   struct dg_upload_table *uploads;
