@@ -252,7 +252,8 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
 {
   struct dg_server *server = g_new0(struct dg_server, 1);
   struct dg_gate *gate = &server->gate;
-  uint32_t workers = or_default(params->worker_threads, MAX(16u, 4 * cpu_count()));
+  struct dg_server *before;
+  uint32_t workers = or_default(params->worker_threads, MAX(16u, 4 * cpu_count())), loop_count;
   pthread_condattr_t monotonic;
 
   (void)signal(SIGPIPE, SIG_IGN);
@@ -263,6 +264,7 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
   pthread_cond_init(&server->changed, &monotonic);
   pthread_condattr_destroy(&monotonic);
   fill_gate(server, params);
+  loop_count = gate->loop_count;
   gate->on_idle = on_loop_idle;
   if (resolve(server, params->listen_addr, err) < 0)
     goto fail;
@@ -276,17 +278,19 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
     (void)dg_fail(err, DG_E_INTERNAL, "no worker thread could be started");
     goto fail;
   }
+  /* A request may ask its context for this server before we return. */
+  before = *ret_server;
+  *ret_server = server;
+  server->serving = true;
   for (uint32_t i = 0; i < gate->loop_count; i++) {
     if (dg_loop_start(&gate->loops[i], err) < 0) {
-      gate->loop_count = MAX(i, 1u);
-      server->serving = i > 0;
-      if (server->serving)
-        (void)dg_server_stop(server, 0);
+      *ret_server = before;
+      gate->loop_count = i; /* those that run */
+      (void)dg_server_stop(server, 0);
+      gate->loop_count = loop_count;
       goto fail;
     }
   }
-  server->serving = true;
-  *ret_server = server;
   return 0;
 fail:
   dg_server_free(server);

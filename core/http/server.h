@@ -30,7 +30,8 @@ struct dg_server_params {
   uint32_t head_ms, idle_ms, window_ms, window_bytes, linger_ms;
 };
 
-/* Serves when it returns 0. Ignores SIGPIPE, raises the soft limit of open
+/* Serves when it returns 0; *ret_server is set before the first request is
+ * taken. Ignores SIGPIPE, raises the soft limit of open
  * descriptors to the hard one. An address that another process listens on is
  * refused, though SO_REUSEPORT would let us share it. DG_E_CONFIG names the
  * address. */

@@ -31,7 +31,7 @@
 #include "common/banned.h"
 
 static const char *file_path;
-static _Atomic(struct dg_server *) serving; /* set once it serves, which is a bit late */
+static struct dg_server *server;
 static struct dg_server_context context;
 static atomic_long opened, released, done, cancelled_seen, readers_live, double_release;
 
@@ -380,12 +380,10 @@ static uint64_t resident_bytes(void)
 
 static int stats_fast(struct dg_exchange *x)
 {
-  struct dg_server_stats stats = {0};
-  struct dg_server *server = atomic_load(&serving);
+  struct dg_server_stats stats;
   GString *out = g_string_new(NULL);
 
-  if (server)
-    dg_server_stats(server, &stats);
+  dg_server_stats(server, &stats);
   g_string_printf(out,
                   "{\"opened\":%ld,\"released\":%ld,\"done\":%ld,\"cancelled\":%ld,"
                   "\"readers\":%ld,\"double_release\":%ld,\"connections\":%u,\"active\":%u,"
@@ -521,7 +519,6 @@ int main(int argc, char **argv)
 {
   g_autofree char *address = NULL;
   struct dg_server_params params = {.context = &context};
-  struct dg_server *server = NULL;
   struct dg_error err = {0};
   uint32_t grace_ms = 10000;
   sigset_t ends;
@@ -561,7 +558,6 @@ int main(int argc, char **argv)
     fprintf(stderr, "gate-server: %s\n", err.detail);
     return 3;
   }
-  atomic_store(&serving, server);
   printf("ready %u\n", dg_server_port(server));
   fflush(stdout);
   (void)sigwait(&ends, &number);
