@@ -86,6 +86,18 @@ static uint32_t on_byte(struct dg_chunked *chunked, uint8_t byte)
   }
 }
 
+uint64_t dg_chunked_payload_left(const struct dg_chunked *chunked)
+{
+  return chunked->state == DATA ? chunked->left : 0;
+}
+
+void dg_chunked_took(struct dg_chunked *chunked, size_t len)
+{
+  chunked->left -= len;
+  if (chunked->left == 0)
+    chunked->state = DATA_CR;
+}
+
 enum dg_chunked_result dg_chunked_step(struct dg_chunked *chunked, const void *data, size_t len,
                                        size_t *ret_skip, size_t *ret_data)
 {
@@ -99,9 +111,7 @@ enum dg_chunked_result dg_chunked_step(struct dg_chunked *chunked, const void *d
 
       if (here > chunked->left)
         here = (size_t)chunked->left;
-      chunked->left -= here;
-      if (chunked->left == 0)
-        chunked->state = DATA_CR;
+      dg_chunked_took(chunked, here);
       *ret_skip = at;
       *ret_data = here;
       return DG_CHUNKED_DATA;

@@ -36,4 +36,10 @@ enum dg_chunked_result {
 enum dg_chunked_result dg_chunked_step(struct dg_chunked *chunked, const void *data, size_t len,
                                        size_t *ret_skip, size_t *ret_data);
 
+/* For a caller that receives payload without showing it: how many bytes of the
+ * current chunk are still to come (0 while framing is due), and that it has
+ * received so many of them. */
+uint64_t dg_chunked_payload_left(const struct dg_chunked *chunked);
+void dg_chunked_took(struct dg_chunked *chunked, size_t len);
+
 #endif

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Body framing: from the connection to the stream.
+/* Body framing: from the socket into the block that the next job gets.
  *
- * Payload is gathered in blocks of one chunk. Backpressure needs no flag: while a worker is busy with one chunk and the
- * next is complete, nothing is taken from the input; it fills up to its
- * watermark, libevent stops reading, and TCP tells the client. */
+ * libevent 2.1 reads at most 4 KiB at a time, whatever it is told, so payload
+ * is received straight into the block; the bufferevent brings only what came
+ * with the head, and the framing between chunks.
+ *
+ * Backpressure: while a worker is busy with one block and the next is full,
+ * nothing is received, and TCP tells the client. */
 #include "config.h"
 
 #include "core/http/gate.h"
@@ -11,114 +14,77 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <sys/socket.h>
-
-#include "core/http/block.h"
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/banned.h"
 
-static void block_free(const void *data, size_t len, void *owner)
+/* Thrown away at once, of a refused body. */
+#define DISCARD_BYTES (1024u * 1024u)
+
+/* The next payload bytes that may be received without touching what follows. */
+static uint64_t payload_left(const struct dg_conn *conn)
 {
-  (void)data;
-  (void)len;
-  dg_block_free(owner);
+  return conn->framing == DG_FRAMING_CHUNKED ? dg_chunked_payload_left(&conn->chunked)
+                                             : conn->body_left;
 }
 
-/* What was gathered is a whole chunk, or the end: the next job takes it. */
-static void hand_over(struct dg_conn *conn)
+static void took(struct dg_conn *conn, size_t len)
 {
-  struct dg_stream *stream = conn->stream;
-  struct dg_block *block = stream->filling;
-
-  if (!block)
+  conn->in_bytes += len;
+  if (conn->framing == DG_FRAMING_CHUNKED)
     return;
-  stream->filling = NULL;
-  if (!stream->pending)
-    stream->pending = evbuffer_new();
-  if (!stream->pending ||
-      evbuffer_add_reference(stream->pending, block->data, block->len, block_free, block) < 0) {
-    dg_block_free(block);
-    dg_conn_doom(conn);
-    return;
-  }
-  stream->pending_bytes += block->len;
+  conn->body_left -= len;
+  conn->body_done = conn->body_left == 0;
 }
 
-/* Where the next bytes of the body go, in one piece as large as may be: the
- * longer the pieces, the fewer calls into hashes and storage. */
-static struct dg_block *open_block(struct dg_conn *conn)
+/* The block being filled, or NULL: without memory the connection ends. */
+static struct dg_block *fill_block(struct dg_conn *conn)
 {
   struct dg_stream *stream = conn->stream;
 
-  if (!stream->filling) {
-    uint64_t wanted = conn->framing == DG_FRAMING_CHUNKED ? DG_GATE_BODY_CHUNK : conn->body_left;
+  if (!stream->fill) {
+    uint64_t want = conn->framing == DG_FRAMING_LENGTH && conn->body_left < DG_BLOCK_BYTES
+                        ? conn->body_left
+                        : DG_BLOCK_BYTES;
 
-    stream->filling = dg_block_new(wanted < DG_GATE_BODY_CHUNK ? (size_t)wanted
-                                                               : DG_GATE_BODY_CHUNK);
-    if (!stream->filling)
+    stream->fill = dg_block_new((size_t)want);
+    if (!stream->fill)
       dg_conn_doom(conn);
   }
-  return stream->filling;
+  return stream->fill;
 }
 
-/* The next len bytes of the input are payload. */
-static void take(struct dg_conn *conn, struct evbuffer *input, size_t len)
+/* Up to len bytes of payload from the socket: into memory, or nowhere (then
+ * the kernel does not even copy them). 0: none there. */
+static size_t receive(struct dg_conn *conn, void *memory, size_t len)
 {
-  while (len > 0 && !conn->doomed) {
-    struct dg_block *block;
-    size_t part;
+  ssize_t got;
 
-    if (conn->body_refused || !conn->stream) {
-      conn->in_bytes += len;
-      evbuffer_drain(input, len);
-      return;
-    }
-    block = open_block(conn);
-    if (!block)
-      return;
-    part = block->capacity - block->len < len ? block->capacity - block->len : len;
-    evbuffer_remove(input, block->data + block->len, part);
-    block->len += part;
-    conn->in_bytes += part;
-    len -= part;
-    if (block->len == block->capacity)
-      hand_over(conn);
-  }
+  /* An end or an error is left for libevent to find and report. With MSG_TRUNC
+   * nothing is written, which the sanitizers' recv() does not know. */
+  if (memory)
+    got = recv(conn->fd, memory, len, MSG_DONTWAIT);
+  else
+    got = syscall(SYS_recvfrom, conn->fd, NULL, len, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+  return got > 0 ? (size_t)got : 0;
 }
 
-/* libevent reads 4 KiB at a time. What else has arrived goes from the socket
- * into the block, with one call. An end or an error is left for libevent to
- * meet again. */
-static void take_from_socket(struct dg_conn *conn)
+/* Payload bytes that libevent has brought: at most `len` of them. */
+static void take_from_input(struct dg_conn *conn, struct evbuffer *input, size_t len)
 {
-  while (conn->body_left > 0 && !conn->doomed &&
-         conn->stream->pending_bytes < DG_GATE_BODY_CHUNK) {
-    struct dg_block *block;
-    size_t wanted;
-    ssize_t got;
+  struct dg_stream *stream = conn->stream;
 
-    if (!conn->stream->filling && conn->body_left < DG_GATE_DIRECT_MIN)
-      return;
-    block = open_block(conn);
-    if (!block)
-      return;
-    wanted = block->capacity - block->len;
-    if (wanted > conn->body_left)
-      wanted = (size_t)conn->body_left;
-    got = recv(conn->fd, block->data + block->len, wanted, MSG_DONTWAIT);
-    if (got <= 0)
-      return;
-    block->len += (size_t)got;
-    conn->in_bytes += (size_t)got;
-    conn->body_left -= (size_t)got;
-    conn->body_done = conn->body_left == 0;
-    if (block->len == block->capacity)
-      hand_over(conn);
-    if ((size_t)got < wanted)
-      return;
+  if (conn->body_refused) {
+    evbuffer_drain(input, len);
+  } else {
+    evbuffer_remove(input, stream->fill->data + stream->fill->len, len);
+    stream->fill->len += len;
   }
+  took(conn, len);
 }
 
-static int step_chunked(struct dg_conn *conn, struct evbuffer *input)
+static int step_input_chunked(struct dg_conn *conn, struct evbuffer *input, size_t room)
 {
   struct evbuffer_iovec span;
   size_t skip, payload;
@@ -126,6 +92,8 @@ static int step_chunked(struct dg_conn *conn, struct evbuffer *input)
 
   if (evbuffer_peek(input, -1, NULL, &span, 1) < 1)
     return 0;
+  if (span.iov_len > room)
+    span.iov_len = room; /* never more payload than fits */
   result = dg_chunked_step(&conn->chunked, span.iov_base, span.iov_len, &skip, &payload);
   evbuffer_drain(input, skip);
   if (result == DG_CHUNKED_MALFORMED)
@@ -133,36 +101,67 @@ static int step_chunked(struct dg_conn *conn, struct evbuffer *input)
   if (result == DG_CHUNKED_END)
     conn->body_done = true;
   else if (payload)
-    take(conn, input, payload);
+    take_from_input(conn, input, payload);
   return 0;
+}
+
+/* Straight from the socket, once libevent's input is used up. */
+static bool step_socket(struct dg_conn *conn, size_t room)
+{
+  struct dg_block *fill = conn->body_refused ? NULL : conn->stream->fill;
+  uint64_t left = payload_left(conn);
+  size_t got;
+
+  if (conn->tls || left == 0)
+    return false;
+  got = receive(conn, fill ? fill->data + fill->len : NULL, left < room ? (size_t)left : room);
+  if (got == 0)
+    return false;
+  if (fill)
+    fill->len += got;
+  if (conn->framing == DG_FRAMING_CHUNKED)
+    dg_chunked_took(&conn->chunked, got);
+  took(conn, got);
+  return true;
 }
 
 int dg_body_step(struct dg_conn *conn)
 {
   struct evbuffer *input = bufferevent_get_input(conn->bev);
-  size_t arrived;
 
-  while (!conn->body_done && !conn->doomed && (arrived = evbuffer_get_length(input)) > 0) {
-    if (!conn->body_refused && conn->stream &&
-        conn->stream->pending_bytes >= DG_GATE_BODY_CHUNK)
-      return 0;
-    if (conn->framing == DG_FRAMING_CHUNKED) {
-      if (step_chunked(conn, input) < 0)
+  while (!conn->body_done && !conn->doomed) {
+    size_t arrived = evbuffer_get_length(input), room = DISCARD_BYTES;
+
+    if (!conn->body_refused) {
+      struct dg_block *fill = fill_block(conn);
+
+      room = fill ? fill->capacity - fill->len : 0;
+      if (room == 0)
+        return 0;
+    }
+    if (arrived == 0) {
+      if (!step_socket(conn, room))
+        return 0;
+    } else if (conn->framing == DG_FRAMING_CHUNKED) {
+      if (step_input_chunked(conn, input, room) < 0)
         return -1;
     } else {
       if (arrived > conn->body_left)
         arrived = (size_t)conn->body_left;
-      take(conn, input, arrived);
-      conn->body_left -= arrived;
-      conn->body_done = conn->body_left == 0;
+      take_from_input(conn, input, arrived < room ? arrived : room);
     }
   }
-  if (conn->doomed || conn->body_refused || !conn->stream)
-    return conn->body_done ? 1 : 0;
-  if (conn->framing == DG_FRAMING_LENGTH && !conn->tls && !conn->body_done &&
-      evbuffer_get_length(input) == 0)
-    take_from_socket(conn);
-  if (conn->body_done)
-    hand_over(conn);
   return conn->body_done ? 1 : 0;
+}
+
+/* A refused body, or whatever else still comes: how much was thrown away. */
+size_t dg_body_discard(struct dg_conn *conn)
+{
+  struct evbuffer *input = bufferevent_get_input(conn->bev);
+  size_t count = evbuffer_get_length(input);
+
+  evbuffer_drain(input, count);
+  if (!conn->tls)
+    count += receive(conn, NULL, DISCARD_BYTES);
+  return count;
 }

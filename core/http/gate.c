@@ -8,13 +8,13 @@
 #include <event2/bufferevent.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "core/http/libevhtp.h"
 
 #include "common/banned.h"
 
-#define MAX_SINGLE_READ (256u * 1024u)
 #define MAX_SINGLE_WRITE (2u * 1024u * 1024u)
 
 /* ---- A connection's life -------------------------------------------------------- */
@@ -72,11 +72,8 @@ static void linger(struct dg_conn *conn)
 
 static void drain_lingering(struct dg_conn *conn)
 {
-  size_t arrived = evbuffer_get_length(input_of(conn));
-
-  evbuffer_drain(input_of(conn), arrived);
   conn->since_ms = conn->loop->now_ms;
-  conn->linger_bytes += arrived;
+  conn->linger_bytes += dg_body_discard(conn);
   if (conn->linger_bytes > DG_GATE_LINGER_BYTES)
     dg_conn_doom(conn);
 }
@@ -216,6 +213,7 @@ static bool run_body(struct dg_conn *conn)
 {
   struct dg_stream *stream = conn->stream;
   int step = dg_body_step(conn);
+  bool had_block = stream->fill != NULL;
 
   if (step < 0) {
     if (conn->body_refused) /* already answered: nothing can follow */
@@ -231,36 +229,69 @@ static bool run_body(struct dg_conn *conn)
   dg_stream_advance(stream);
   if (step == 1)
     dg_conn_settle(conn);
-  /* A full chunk just went to a worker: room for the next. */
-  return step == 1 || (conn->state == DG_CONN_BODY && conn->stream &&
-                       conn->stream->pending_bytes == 0 &&
-                       evbuffer_get_length(input_of(conn)) > 0);
+  /* A block just went to a worker: go on with the next. */
+  return step == 1 || (conn->state == DG_CONN_BODY && conn->stream && had_block &&
+                       !conn->stream->fill);
 }
 
 /* ---- The engine --------------------------------------------------------------------- */
 
-/* Input is bounded by what its reader needs: little between bodies.
- *
- * A full input that nobody takes yet must also stop being readable by name:
- * libevent 2.1 runs the read callback again, at once and for ever, as long as
- * the input stands at its high watermark. */
-static void bound_input(struct dg_conn *conn)
+/* Of the bytes that must still arrive for what is being read, how many are
+ * worth a wake-up. */
+static int worth_waking(const struct dg_conn *conn)
 {
-  size_t bound = conn->state == DG_CONN_BODY ? DG_GATE_BODY_INPUT : DG_GATE_HEAD_INPUT;
-  bool full;
+  uint64_t left = conn->framing == DG_FRAMING_CHUNKED ? dg_chunked_payload_left(&conn->chunked)
+                                                      : conn->body_left;
+  size_t held = evbuffer_get_length(input_of(conn));
 
-  if (conn->input_bound != bound) {
-    conn->input_bound = bound;
-    bufferevent_setwatermark(conn->bev, EV_READ, 0, bound);
+  if (conn->state != DG_CONN_BODY || conn->tls || left < held + DG_GATE_WAKE_MIN)
+    return 1;
+  left -= held;
+  return left < DG_BLOCK_BYTES ? (int)left : (int)DG_BLOCK_BYTES;
+}
+
+/* Whether more input could be used now, or has to wait in the kernel. */
+static bool wants_input(const struct dg_conn *conn)
+{
+  const struct dg_block *fill = conn->stream ? conn->stream->fill : NULL;
+
+  if (conn->state == DG_CONN_BODY)
+    return conn->body_refused || !fill || fill->len < fill->capacity;
+  return conn->state == DG_CONN_LINGER ||
+         evbuffer_get_length(input_of(conn)) < DG_GATE_HEAD_INPUT;
+}
+
+/* What the socket and the bufferevent should do next about input.
+ *
+ * Reading is stopped by hand and not by a high watermark: libevent 2.1.9 and
+ * later run the callback again and again while the input stands at it.
+ *
+ * During a body the loop asks to be woken once per block: on a fast network it
+ * would otherwise wake for every segment and spend more on system calls than
+ * on bytes. */
+static void set_input_terms(struct dg_conn *conn)
+{
+  bool reading = wants_input(conn);
+  int wake = worth_waking(conn);
+
+  if (conn->reading != reading) {
+    conn->reading = reading;
+    (void)(reading ? bufferevent_enable : bufferevent_disable)(conn->bev, EV_READ);
   }
-  full = evbuffer_get_length(input_of(conn)) >= bound;
-  if (full == conn->input_full)
-    return;
-  conn->input_full = full;
-  if (full)
-    bufferevent_disable(conn->bev, EV_READ);
-  else
-    bufferevent_enable(conn->bev, EV_READ);
+  if (conn->wake_bytes != wake) {
+    conn->wake_bytes = wake;
+    (void)setsockopt(conn->fd, SOL_SOCKET, SO_RCVLOWAT, &wake, sizeof wake);
+  }
+}
+
+/* Bytes the kernel holds back because they are not worth a wake-up. */
+static uint64_t held_back(const struct dg_conn *conn)
+{
+  int count = 0;
+
+  if (conn->wake_bytes <= 1 || ioctl(conn->fd, FIONREAD, &count) < 0 || count < 0)
+    return 0;
+  return (uint64_t)count;
 }
 
 void dg_gate_run(struct dg_conn *conn)
@@ -297,7 +328,7 @@ void dg_gate_run(struct dg_conn *conn)
   }
   conn->running = false;
   if (!conn->doomed)
-    bound_input(conn);
+    set_input_terms(conn);
 }
 
 static void on_read(struct bufferevent *bev, void *argument)
@@ -379,9 +410,10 @@ int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
   /* The callbacks that were here are evhtp's: its parser starts from them. */
   bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
   bufferevent_setwatermark(conn->bev, EV_WRITE, DG_GATE_OUT_LOW, 0);
-  bufferevent_set_max_single_read(conn->bev, MAX_SINGLE_READ);
   bufferevent_set_max_single_write(conn->bev, MAX_SINGLE_WRITE);
-  bound_input(conn);
+  conn->wake_bytes = 1;
+  conn->reading = true;
+  set_input_terms(conn);
   dg_loop_need_sweep(loop);
   return 0;
 }
@@ -419,11 +451,11 @@ static void sweep_exchange(struct dg_conn *conn)
     if (window_missed(conn, true, conn->out_bytes - unsent, &conn->window_out))
       dg_conn_doom(conn);
   } else if (stream->job_running) {
-    (void)window_missed(conn, false, conn->in_bytes, &conn->window_in);
+    (void)window_missed(conn, false, conn->in_bytes + held_back(conn), &conn->window_in);
     if (now_ms - stream->job_since_ms > params->request_timeout_ms)
       dg_stream_refuse(conn, 504, "The request took the server too long.");
   } else if (conn->state == DG_CONN_BODY &&
-             window_missed(conn, true, conn->in_bytes, &conn->window_in)) {
+             window_missed(conn, true, conn->in_bytes + held_back(conn), &conn->window_in)) {
     dg_stream_refuse(conn, 408, "The request body came too slowly.");
   }
 }

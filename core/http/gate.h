@@ -30,7 +30,6 @@
 #include "core/http/worker.h"
 
 struct bufferevent;
-struct evbuffer;
 struct evhtp_connection;
 
 /* Bounds a client may run into. 0 in any field of dg_gate_params takes the
@@ -45,10 +44,8 @@ struct evhtp_connection;
 #define DG_GATE_DRAIN_BYTES (1024u * 1024u) /* rest of a refused body worth keeping alive for */
 #define DG_GATE_SWEEP_MS 250u
 
-#define DG_GATE_HEAD_INPUT (96u * 1024u)  /* input held while nobody reads a body */
-#define DG_GATE_BODY_INPUT (8u * 1024u)   /* while one is read: the rest comes straight to its block */
-#define DG_GATE_BODY_CHUNK (256u * 1024u) /* handed to a worker once this much is there */
-#define DG_GATE_DIRECT_MIN (16u * 1024u)  /* shorter bodies are not worth a read of our own */
+#define DG_GATE_HEAD_INPUT (96u * 1024u)  /* input held while the next request must wait */
+#define DG_GATE_WAKE_MIN (64u * 1024u)    /* of a body: with less to come, every byte wakes us */
 #define DG_GATE_OUT_LOW (128u * 1024u)    /* output below this: read on */
 #define DG_GATE_SENDFILE_MIN (64u * 1024u) /* below: read it with the first job, one write */
 #define DG_GATE_HEAD_TURN 32u             /* requests of one burst before others get their turn */
@@ -103,8 +100,8 @@ struct dg_conn {
   bool body_done, body_refused;      /* refused: drained, nobody wants it */
   bool expect_pending;               /* Expect seen, 100 not sent */
   size_t scanned;                    /* of an incomplete head */
-  size_t input_bound;                /* the read watermark set now */
-  bool input_full;                   /* reading is off: the input stands at that mark */
+  bool reading;                      /* EV_READ is enabled */
+  int wake_bytes;                    /* SO_RCVLOWAT set now */
   struct dg_stream *stream;
   /* Clocks, looked at by the sweep. */
   uint64_t since_ms;                 /* of the state, the head's first byte, the last window */
@@ -141,13 +138,11 @@ struct dg_stream {
 
   /* The request, loop side. */
   struct dg_head head;
-  struct dg_block *filling;   /* [loop] body bytes short of a chunk; may be NULL */
-  struct evbuffer *pending;   /* [loop] whole chunks not yet with a job; may be NULL */
-  uint64_t pending_bytes;     /* in pending */
-  bool body_ended;            /* [loop] all of it is in pending or was handed over */
+  struct dg_block *fill;      /* [loop] body bytes for the next job; may be NULL */
+  bool body_ended;            /* [loop] all of it is in fill or was handed over */
 
   /* Handed to the job. */
-  struct evbuffer *input;     /* may be NULL */
+  struct dg_block *input;     /* may be NULL; freed by the job */
   bool input_ended;
   uint32_t want_blocks;
   bool may_sendfile;
@@ -196,6 +191,7 @@ void dg_conn_settle(struct dg_conn *conn);
  * the body is complete, 0 when it wants more bytes or the stream must first
  * take what it has, -1 when its framing is malformed. */
 int dg_body_step(struct dg_conn *conn);
+size_t dg_body_discard(struct dg_conn *conn);
 
 /* slots.c [loop] */
 bool dg_slot_take(struct dg_conn *conn);    /* false: queued; dg_gate_run() comes later */

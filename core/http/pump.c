@@ -8,9 +8,7 @@
 
 #include "core/http/gate.h"
 
-#include <event2/buffer.h>
 #include <inttypes.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,31 +32,11 @@ static uint64_t now_us(void)
 
 /* ---- The request's side ------------------------------------------------------ */
 
-/* Hands the input over span by span, without joining them. */
 static int feed(struct dg_stream *stream, struct dg_error *err)
 {
-  struct evbuffer_iovec spans[16];
-  size_t total = stream->input ? evbuffer_get_length(stream->input) : 0;
+  const struct dg_block *input = stream->input;
 
-  while (total > 0) {
-    int count = evbuffer_peek(stream->input, -1, NULL, spans, 16);
-    size_t taken = 0;
-
-    if (count > 16)
-      count = 16;
-    for (int i = 0; i < count; i++) {
-      if (cancelled(stream))
-        return dg_fail(err, DG_E_CANCELLED, "the client left during the upload");
-      if (dg_payload_write(stream->payload, spans[i].iov_base, spans[i].iov_len, err) < 0)
-        return -1;
-      taken += spans[i].iov_len;
-      if (stream->x.response.status != 0)
-        return 0; /* answered from within body(): the rest is refused */
-    }
-    evbuffer_drain(stream->input, taken);
-    total -= taken;
-  }
-  return 0;
+  return input && input->len ? dg_payload_write(stream->payload, input->data, input->len, err) : 0;
 }
 
 static int begin(struct dg_stream *stream, struct dg_error *err)
@@ -250,8 +228,7 @@ void dg_pump_run(struct dg_job *job)
 
   if (x->response.status == 0 && take_request(stream, &err) < 0)
     answer_error(stream, &err);
-  if (stream->input)
-    evbuffer_drain(stream->input, evbuffer_get_length(stream->input));
+  g_clear_pointer(&stream->input, dg_block_free);
   if (x->response.status != 0 && x->response.reader && !cancelled(stream) &&
       give_response(stream, &err) < 0)
     answer_error(stream, &err);

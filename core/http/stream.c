@@ -5,8 +5,6 @@
 
 #include "core/http/gate.h"
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -99,25 +97,14 @@ static void drop_blocks(struct dg_stream *stream)
   if (stream->file_fd >= 0)
     (void)close(stream->file_fd);
   stream->file_fd = -1;
-}
-
-static void drop_pending(struct dg_stream *stream)
-{
-  dg_block_free(stream->filling);
-  stream->filling = NULL;
-  if (stream->pending)
-    evbuffer_drain(stream->pending, evbuffer_get_length(stream->pending));
-  stream->pending_bytes = 0;
+  g_clear_pointer(&stream->fill, dg_block_free);
+  g_clear_pointer(&stream->input, dg_block_free);
 }
 
 static void stream_free(struct dg_stream *stream)
 {
   if (stream->x.response.head)
     g_string_free(stream->x.response.head, TRUE);
-  if (stream->pending)
-    evbuffer_free(stream->pending);
-  if (stream->input)
-    evbuffer_free(stream->input);
   g_free(stream);
 }
 
@@ -137,7 +124,6 @@ static void end(struct dg_stream *stream)
   struct dg_exchange *x = &stream->x;
 
   drop_blocks(stream);
-  drop_pending(stream);
   dg_slot_give(stream);
   x->bytes_sent = stream->body_out - (stream->unsent < stream->body_out ? stream->unsent
                                                                         : stream->body_out);
@@ -152,18 +138,10 @@ static void end(struct dg_stream *stream)
     g_free(stream->head_text);
   loop->stream_count--;
   if (loop->spare_count < SPARES) {
-    GString *head = x->response.head;
-    struct evbuffer *pending = stream->pending, *input = stream->input;
-
-    if (input)
-      evbuffer_drain(input, evbuffer_get_length(input));
     /* All but the exchange, which is reset, and the inline arrays, whose
      * bytes mean nothing now. */
     memset((char *)stream + offsetof(struct dg_stream, conn), 0,
            offsetof(struct dg_stream, inline_fields) - offsetof(struct dg_stream, conn));
-    x->response.head = head;
-    stream->pending = pending;
-    stream->input = input;
     stream->job.run = dg_pump_run;
     stream->done.run = on_job_done;
     stream->fields = stream->inline_fields;
@@ -197,16 +175,7 @@ static void submit(struct dg_stream *stream)
 {
   struct dg_loop *loop = stream->loop;
 
-  if (stream->pending_bytes) {
-    if (!stream->input)
-      stream->input = evbuffer_new();
-    if (!stream->input || evbuffer_add_buffer(stream->input, stream->pending) < 0) {
-      if (stream->conn)
-        dg_conn_doom(stream->conn);
-      return;
-    }
-    stream->pending_bytes = 0;
-  }
+  stream->input = g_steal_pointer(&stream->fill);
   stream->input_ended = stream->body_ended;
   stream->may_sendfile = stream->conn && !stream->conn->tls;
   stream->x.call.deadline_mono_ms = loop->now_ms + loop->gate->params.request_timeout_ms;
@@ -253,7 +222,7 @@ static void decide_keep(struct dg_conn *conn, struct dg_stream *stream)
       conn->body_left > DG_GATE_DRAIN_BYTES)
     conn->keep = false;
   conn->body_refused = true;
-  drop_pending(stream);
+  g_clear_pointer(&stream->fill, dg_block_free);
 }
 
 /* Head, and what of the body is at hand, in one write. */
@@ -392,7 +361,7 @@ void dg_stream_advance(struct dg_stream *stream)
   }
   if (stream->begun && conn->expect_pending && !conn->body_refused)
     say_continue(conn);
-  if (!stream->begun || stream->pending_bytes >= DG_GATE_BODY_CHUNK ||
+  if (!stream->begun || (stream->fill && stream->fill->len == stream->fill->capacity) ||
       (stream->body_ended && !stream->finished))
     submit(stream);
 }

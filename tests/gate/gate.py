@@ -329,6 +329,32 @@ def a_slow_server_is_not_taken_for_a_slow_client():
 
 
 @case
+def waiting_costs_no_cpu():
+    with Gate("-l", 1) as server:
+        with server.connect() as c:  # more requests than are held at once
+            c.request("GET", "/sleep?ms=1000")
+            threading.Thread(target=c.send, args=[(b"GET /tiny HTTP/1.1\r\n" + HOST + b"\r\n") * 9000]
+                             ).start()
+            server.until(lambda s: s["active"] == 2, "not begun")
+            before = server.cpu_seconds()
+            assert c.response().status == 200
+            assert server.cpu_seconds() - before < 0.3, "the loop spins beside a full input"
+            for _ in range(9000):
+                assert c.response().status == 200
+        with server.connect() as c:  # a worker slower than the upload
+            before = server.cpu_seconds()
+            c.request("PUT", "/sink?fast=1&delay=300", b"x" * 1200000)
+            assert c.response().status == 200
+            assert server.cpu_seconds() - before < 0.3, "the loop spins beside a busy worker"
+        with server.connect(rcvbuf=4096) as c:  # a client slower than the download
+            c.request("GET", "/stream?n=9000000")
+            server.until(lambda s: s["idle_workers"] == s["workers"], "still reading")
+            before = server.cpu_seconds()
+            time.sleep(0.5)
+            assert server.cpu_seconds() - before < 0.1, "the loop spins beside a slow reader"
+
+
+@case
 def requests_beyond_the_limit_wait_for_their_turn():
     with Gate("-c", 2) as server:
         conns = [server.connect(FOREVER) for _ in range(6)]
