@@ -151,8 +151,10 @@ static void drop_superseded(const struct commit *commit)
     enum occupant who;
     struct dg_error ignored;
 
-    if (i != commit->chosen && occupant(commit, i, &who, &ignored) == 0 && who == OURS)
+    if (i != commit->chosen && occupant(commit, i, &who, &ignored) == 0 && who == OURS) {
+      (void)atomic_fetch_add(&commit->fs->name_changes, 1);
       (void)unlinkat(commit->dir_fd, commit->names.name[i], 0);
+    }
   }
 }
 

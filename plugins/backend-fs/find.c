@@ -79,8 +79,54 @@ int dg_fs_find_in_dirs(struct dg_fs *fs, const struct dg_fs_place *place, unsign
   return dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
 }
 
-int dg_fs_find(struct dg_fs *fs, const struct dg_fs_place *place, unsigned flags,
-               struct dg_fs_found *ret_found, struct dg_error *err)
+static bool path_is_free(struct dg_fs *fs, const char *path)
+{
+  DG_FS_AUTO_FD fd = dg_fs_open_below(fs->root_fd, path, O_PATH | O_CLOEXEC);
+
+  return fd < 0 && means_absent(errno);
+}
+
+/* The item is not under its plain path. Can it be elsewhere? Nearly every PUT
+ * and GET asks for a variant that is not there, so a "no" must be cheap: one
+ * failing lookup for each name that an escaped file or directory would have.
+ * False sends the caller the long way. */
+static bool surely_absent(struct dg_fs *fs, const struct dg_fs_place *place,
+                          const struct dg_fs_names *names)
+{
+  g_autoptr(GString) path = g_string_sized_new(place->dir.len + 400);
+  struct stat stat;
+  size_t top;
+
+  g_string_append_len(path, place->bucket.data, (gssize)place->bucket.len);
+  if (fstatat(fs->root_fd, path->str, &stat, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(stat.st_mode))
+    return false;
+  g_string_append(path, "/" DG_FS_DELTASPACES "/");
+  top = path->len;
+  for (size_t i = 0, start = 0; i < place->dir.len; i++) {
+    if (place->dir.data[i] != '/')
+      continue;
+    if (i - start + strlen("%2F") > fs->name_max)
+      return false;
+    start = i + 1;
+    g_string_append_len(path, place->dir.data, (gssize)i);
+    g_string_append(path, "%2F");
+    if (!path_is_free(fs, path->str))
+      return false;
+    g_string_truncate(path, top);
+  }
+  g_string_append_len(path, place->dir.data, (gssize)place->dir.len);
+  top = path->len;
+  for (unsigned i = 1; i < names->count; i++) {
+    g_string_append(path, names->name[i]);
+    if (!path_is_free(fs, path->str))
+      return false;
+    g_string_truncate(path, top);
+  }
+  return true;
+}
+
+static int find_once(struct dg_fs *fs, const struct dg_fs_place *place, unsigned flags,
+                     struct dg_fs_found *ret_found, struct dg_error *err)
 {
   struct dg_fs_names names;
   struct dg_fs_dirs dirs = {0};
@@ -103,12 +149,29 @@ int dg_fs_find(struct dg_fs *fs, const struct dg_fs_place *place, unsigned flags
       memcpy(ret_found->name, names.name[0], DG_FS_NAME_BYTES);
       return 0;
     }
+    if (path && surely_absent(fs, place, &names))
+      return dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
   }
   if (dg_fs_dirs_find(fs, place->bucket, place->dir, &dirs, err) < 0)
     return -1;
   rc = dg_fs_find_in_dirs(fs, place, flags, &names, &dirs, ret_found, err);
   dg_fs_dirs_close(&dirs);
   return rc;
+}
+
+int dg_fs_find(struct dg_fs *fs, const struct dg_fs_place *place, unsigned flags,
+               struct dg_fs_found *ret_found, struct dg_error *err)
+{
+  /* Names are tried one after the other, so an object on its way from one to
+   * another could be missed under both. */
+  for (;;) {
+    unsigned before = atomic_load(&fs->name_changes);
+
+    if (find_once(fs, place, flags, ret_found, err) == 0)
+      return 0;
+    if (err->code != DG_E_NO_SUCH_KEY || atomic_load(&fs->name_changes) == before)
+      return -1;
+  }
 }
 
 static int mark_and_move(struct dg_fs *fs, int dir_fd, int fd, const char *name,
@@ -125,6 +188,7 @@ static int mark_and_move(struct dg_fs *fs, int dir_fd, int fd, const char *name,
   if (!errnum)
     errnum = dg_fs_step(fs, "fs.relocate.rename");
   dg_fs_names(fs, segment, role, &names);
+  (void)atomic_fetch_add(&fs->name_changes, 1);
   for (unsigned i = 0; !errnum && i < names.count; i++) {
     if (names.accept[i] != DG_FS_MARKED)
       continue;

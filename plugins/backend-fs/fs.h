@@ -73,6 +73,10 @@ struct dg_fs {
   pthread_mutex_t layout_lock;
   atomic_int unsynced_dirs; /* directories made but not durable yet; see path.c */
 
+  /* Raised before an object leaves one of its names because it is (or will
+   * be) under another: whoever missed both looks again. See find.c. */
+  atomic_uint name_changes;
+
   /* By hash of the bucket's name. Shared: a commit or removal. Exclusive:
    * deleting the bucket. */
   pthread_rwlock_t bucket_locks[DG_FS_BUCKET_LOCKS];

@@ -303,6 +303,84 @@ START_TEST(threads_that_put_remove_and_list_do_not_disturb_each_other)
 }
 END_TEST
 
+static void *trade_places(void *stop)
+{
+  struct dg_error err = {0};
+
+  /* "a" moves between a%00 and a as the directory comes and goes. */
+  while (!g_atomic_int_get((gint *)stop)) {
+    fs_must_put(fixture, "a", "x");
+    ck_assert_int_eq(fs_remove(fixture, "a/b", DG_VARIANT_PASSTHROUGH, &err), 0);
+    fs_must_put(fixture, "a", "x");
+    ck_assert_int_eq(fs_remove(fixture, "a", DG_VARIANT_PASSTHROUGH, &err), 0);
+    fs_must_put(fixture, "a/b", "y");
+  }
+  return NULL;
+}
+
+START_TEST(an_object_that_changes_its_name_on_disk_is_never_missed)
+{
+  pthread_t thread;
+  gint stop = 0;
+
+  /* The literal key moves aside once; the thread only makes it busy. */
+  fs_must_put(fixture, "a/b", "y");
+  ck_assert_int_eq(pthread_create(&thread, NULL, trade_places, &stop), 0);
+  for (int i = 0; i < 200; i++) {
+    g_autofree char *relative = g_strdup_printf("bkt/deltaspaces/%%2E%d", i);
+    g_autofree char *literal = g_strdup_printf("%%2E%d", i), *ours = g_strdup_printf(".%d", i);
+
+    fs_drop_file(fixture, relative, "literal", NULL);
+    fs_must_put(fixture, ours, "ours");
+    fs_must_hold(fixture, literal, "literal");
+    fs_must_hold(fixture, ours, "ours");
+  }
+  g_atomic_int_set(&stop, 1);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
+struct reading {
+  gint stop, at;
+};
+
+static void *read_on(void *receiver)
+{
+  struct reading *reading = receiver;
+
+  while (!g_atomic_int_get(&reading->stop)) {
+    g_autofree char *key = g_strdup_printf("m%d", g_atomic_int_get(&reading->at));
+
+    fs_must_hold(fixture, key, "x");
+  }
+  return NULL;
+}
+
+START_TEST(a_reader_sees_an_object_all_the_while_it_moves)
+{
+  struct reading reading = {0};
+  struct dg_error err = {0};
+  pthread_t thread;
+
+  for (int i = 0; i < 200; i++) {
+    g_autofree char *key = g_strdup_printf("m%d", i), *below = g_strconcat(key, "/b", NULL);
+
+    fs_must_put(fixture, below, "y");
+    fs_must_put(fixture, key, "x"); /* m0%00 */
+  }
+  ck_assert_int_eq(pthread_create(&thread, NULL, read_on, &reading), 0);
+  for (int i = 0; i < 200; i++) {
+    g_autofree char *key = g_strdup_printf("m%d", i), *below = g_strconcat(key, "/b", NULL);
+
+    g_atomic_int_set(&reading.at, i);
+    ck_assert_int_eq(fs_remove(fixture, below, DG_VARIANT_PASSTHROUGH, &err), 0);
+    fs_must_put(fixture, key, "x"); /* m0, and m0%00 goes */
+  }
+  g_atomic_int_set(&reading.stop, 1);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
 static void *delete_and_make(void *stop)
 {
   struct dg_error err = {0};
@@ -357,6 +435,8 @@ int main(void)
   tcase_add_test(memory, a_crash_during_a_removal_leaves_the_object_or_none);
   tcase_add_test(memory, a_crash_while_a_bucket_is_deleted_leaves_it_whole_or_gone);
   tcase_add_test(memory, threads_that_put_remove_and_list_do_not_disturb_each_other);
+  tcase_add_test(memory, an_object_that_changes_its_name_on_disk_is_never_missed);
+  tcase_add_test(memory, a_reader_sees_an_object_all_the_while_it_moves);
   tcase_add_test(memory, deleting_a_bucket_never_takes_an_acknowledged_object);
   suite_add_tcase(suite, tcase);
   suite_add_tcase(suite, memory);
