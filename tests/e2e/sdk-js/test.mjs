@@ -45,7 +45,7 @@ await check('a bucket is made and listed', async () => {
   await s3.send(new CreateBucketCommand({ Bucket }));
   same((await s3.send(new ListBucketsCommand({}))).Buckets[0].Name, Bucket);
 });
-for (const size of [0, 1, 65535, 65536, 65537, 1048576, 3000001]) {
+for (const size of [0, 1, 65535, 65536, 65537, 1048576, 3000001, 5242881, 104857600]) {
   for (const ending of ['bin', 'zip']) {
     await check(`a buffer of ${size} bytes as .${ending}`, async () => {
       const data = randomBytes(size);

@@ -1,0 +1,315 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at every step of everything that changes the store.
+
+Each scenario is an operation on a prepared store. It runs once with its fault
+points printed, then once per fault point, killed there. After each kill the
+server starts again on what is left, and:
+
+  - what was acknowledged reads back exactly; what was not is old or new, whole;
+  - the listing, HEAD and GET agree;
+  - no temporary is left anywhere after the start-up sweep;
+  - the same operation then goes through, and everything can be deleted, after
+    which no file of the bucket is left.
+
+DG_CRASH_ROUNDS (default 1) repeats all of it with other data and sizes;
+DG_CRASH_SECONDS bounds the time (default 170)."""
+import re
+from lib import *
+
+ROUNDS = int(os.environ.get("DG_CRASH_ROUNDS", "1"))
+SECONDS = float(os.environ.get("DG_CRASH_SECONDS", "170"))
+BUCKET = "crash"
+kills = {"done": 0}
+started = time.monotonic()
+
+
+def call(server, method, key="", data=None, query=None, headers=None):
+    path = "/" + BUCKET + ("/" + urllib.parse.quote(key) if key else "")
+    return server.request(method, path, body=data, query=query, headers=headers)
+
+
+def put(key, data):
+    def operation(server, notes):
+        return call(server, "PUT", key, data).status == 200
+    return operation
+
+
+def delete(key):
+    def operation(server, notes):
+        return call(server, "DELETE", key).status == 204
+    return operation
+
+
+def copy(source, key):
+    def operation(server, notes):
+        answer = call(server, "PUT", key, headers={"x-amz-copy-source": "/%s/%s" % (BUCKET, source)})
+        return answer.status == 200
+    return operation
+
+
+def mass_delete(keys):
+    document = "<Delete>%s</Delete>" % "".join(
+        "<Object><Key>%s</Key></Object>" % key for key in keys)
+
+    def operation(server, notes):
+        answer = call(server, "POST", data=document.encode(), query={"delete": ""})
+        return answer.status == 200 and b"<Error>" not in answer.body
+    return operation
+
+
+def upload(server, key, pieces):
+    answer = call(server, "POST", key, query={"uploads": ""})
+    id_ = re.search(rb"<UploadId>(\w+)<", answer.body).group(1).decode()
+    tags = [call(server, "PUT", key, piece,
+                 query={"uploadId": id_, "partNumber": str(number)}).headers["ETag"]
+            for number, piece in enumerate(pieces, 1)]
+    return id_, tags
+
+
+def complete(key):
+    """Completes the upload that `prepare` left open, as often as it takes."""
+    def operation(server, notes):
+        id_, tags = notes["upload"]
+        document = "<CompleteMultipartUpload>%s</CompleteMultipartUpload>" % "".join(
+            "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>" % pair
+            for pair in enumerate(tags, 1))
+        answer = call(server, "POST", key, document.encode(), query={"uploadId": id_})
+        return answer.status == 200
+    return operation
+
+
+def multipart(key, pieces):
+    """The whole of it, from create to complete."""
+    def operation(server, notes):
+        notes["upload"] = upload(server, key, pieces)
+        return complete(key)(server, notes)
+    return operation
+
+
+class Scenario:
+    """before: objects of the store, in order. operation: what is killed.
+    after: the objects it changes, None for gone. open_upload: key and pieces of
+    an upload that stands open when the operation begins."""
+
+    def __init__(self, name, before, operation, after, open_upload=None):
+        self.name, self.before, self.operation = name, before, operation
+        self.after, self.open_upload = after, open_upload
+
+
+def scenarios(seed):
+    size = [300001, 70000, 1500000, 262144][seed % 4] + seed
+    v = versions(size, 4, seed=seed + 1)
+    hopeless, small = body(size, seed + 77), body(1000 + seed, seed)
+    siblings = [("d/a.zip", v[0]), ("d/b.zip", v[1]), ("d/p.bin", small)]
+    yield Scenario("a new plain object", siblings, put("d/new.bin", v[2]), {"d/new.bin": v[2]})
+    yield Scenario("the first object of a deltaspace", [], put("d/first.zip", v[0]),
+                   {"d/first.zip": v[0]})
+    yield Scenario("another version", siblings, put("d/c.zip", v[2]), {"d/c.zip": v[2]})
+    yield Scenario("a plain overwrite", siblings, put("d/p.bin", v[3]), {"d/p.bin": v[3]})
+    yield Scenario("a delta over a delta", siblings, put("d/b.zip", v[3]), {"d/b.zip": v[3]})
+    yield Scenario("a hopeless body over a delta", siblings, put("d/b.zip", hopeless),
+                   {"d/b.zip": hopeless})
+    yield Scenario("a delta over a hopeless body", siblings[:1] + [("d/b.zip", hopeless)],
+                   put("d/b.zip", v[1]), {"d/b.zip": v[1]})
+    yield Scenario("the seed of the reference again", siblings, put("d/a.zip", v[3]),
+                   {"d/a.zip": v[3]})
+    yield Scenario("deleting a plain object", siblings, delete("d/p.bin"), {"d/p.bin": None})
+    yield Scenario("deleting the seed of the reference", siblings, delete("d/a.zip"),
+                   {"d/a.zip": None})
+    yield Scenario("deleting the last version", siblings[:1], delete("d/a.zip"),
+                   {"d/a.zip": None})
+    yield Scenario("deleting many", siblings, mass_delete(["d/a.zip", "d/b.zip", "d/p.bin"]),
+                   {"d/a.zip": None, "d/b.zip": None, "d/p.bin": None})
+    yield Scenario("copying a delta", siblings, copy("d/b.zip", "e/copy.zip"),
+                   {"e/copy.zip": v[1]})
+    yield Scenario("copying over an object", siblings, copy("d/b.zip", "d/p.bin"),
+                   {"d/p.bin": v[1]})
+    yield Scenario("completing an upload as a delta", siblings, complete("d/m.zip"),
+                   {"d/m.zip": v[2] + v[3]}, ("d/m.zip", [v[2], v[3]]))
+    yield Scenario("completing an upload over an object", siblings, complete("d/p.bin"),
+                   {"d/p.bin": v[2] + small}, ("d/p.bin", [v[2], small]))
+    yield Scenario("a whole upload", siblings, multipart("d/whole.bin", [v[2], small]),
+                   {"d/whole.bin": v[2] + small})
+    yield Scenario("a key beside a folder of its name", siblings + [("x/y.zip", v[1])],
+                   put("x", small), {"x": small})
+    yield Scenario("a folder beside a key of its name", siblings + [("x", small)],
+                   put("x/y.zip", v[1]), {"x/y.zip": v[1]})
+    yield Scenario("a key that must be escaped", siblings, put("d/../.hidden//reference.bin", v[1]),
+                   {"d/../.hidden//reference.bin": v[1]})
+
+
+def prepare(scenario):
+    """A store on disk, to be copied for each kill."""
+    server = Server()
+    notes = {}
+    same(call(server, "PUT").status, 200)
+    for key, data in scenario.before:
+        same(call(server, "PUT", key, data).status, 200)
+    if scenario.open_upload:
+        notes["upload"] = upload(server, *scenario.open_upload)
+    same(server.stop(), 0)
+    return server, notes
+
+
+def clone(template):
+    server = Server(autostart=False)
+    for name in ("data", "state"):
+        source = os.path.join(template.root, name)
+        if os.path.exists(source):
+            run("cp", "-a", source, os.path.join(server.root, name))
+    return server
+
+
+def drop(server):
+    server.kill()
+    _forget(server)
+    shutil.rmtree(server.root, ignore_errors=True)
+
+
+def _forget(server):
+    import lib
+    lib._servers.remove(server)
+
+
+def try_operation(server, scenario, notes):
+    try:
+        return scenario.operation(server, notes)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def steps_of(template, scenario, notes):
+    """Every fault point the operation passes: (step, its hit since the start)."""
+    server = clone(template)
+    server.start({"DGP_FAULT": "*:print"})
+    known = server.log().count("fault: ")
+    assert scenario.operation(server, dict(notes)), "%s fails without a kill" % scenario.name
+    steps = re.findall(r"^fault: (\S+)", server.log(), re.M)
+    drop(server)
+    seen, result = {}, []
+    for number, step in enumerate(steps):
+        seen[step] = seen.get(step, 0) + 1
+        if number >= known:
+            result.append((step, seen[step]))
+    return result
+
+
+def open_uploads(server):
+    body_ = call(server, "GET", query={"uploads": ""}).body.decode()
+    return list(zip(re.findall(r"<Upload><Key>(.*?)</Key>", body_),
+                    re.findall(r"<UploadId>(\w+)</UploadId>", body_)))
+
+
+def temporaries(server):
+    """Files that no acknowledged object and no open upload needs."""
+    found, ids = [], [id_ for _, id_ in open_uploads(server)]
+    for top in ("data", "spool", "state"):
+        for folder, _, names in os.walk(os.path.join(server.root, top)):
+            for name in names:
+                path = os.path.relpath(os.path.join(folder, name), server.root)
+                if "/.dg-staging/" in path or (top == "spool" and not name.endswith(".lock")):
+                    found.append(path)
+                elif top == "state" and "part" in name and path.split("/")[2] not in ids:
+                    found.append(path)
+                elif name.endswith((".tmp", "~")):
+                    found.append(path)
+    return found
+
+
+def verify(server, scenario, acknowledged, what):
+    before = dict(scenario.before)
+    states = {}
+    for key in {**before, **scenario.after}:
+        got = call(server, "GET", key)
+        assert got.status in (200, 404), "%s: GET %s: %r" % (what, key, got)
+        data = got.body if got.status == 200 else None
+        if key not in scenario.after:
+            allowed = [before[key]]
+        elif acknowledged:
+            allowed = [scenario.after[key]]
+        else:
+            allowed = [before.get(key), scenario.after[key]]
+        assert any(data == one for one in allowed), "%s: %s is neither old nor new (%s)" % (
+            what, key, "absent" if data is None else "%d bytes" % len(data))
+        head = call(server, "HEAD", key)
+        same(head.status, got.status, what)
+        if data is not None:
+            same(int(head.headers["Content-Length"]), len(data), what)
+            states[key] = len(data)
+    listing = call(server, "GET", query={"list-type": "2"})
+    same(listing.status, 200, what)
+    listed = dict(zip(re.findall(r"<Key>(.*?)</Key>", listing.body.decode()),
+                      map(int, re.findall(r"<Size>(\d+)</Size>", listing.body.decode()))))
+    same(listed, states, what + ": the listing")
+    return states
+
+
+def clean_up(server, states, what):
+    for key in states:
+        same(call(server, "DELETE", key).status, 204, what)
+    answer = call(server, "DELETE")
+    same(answer.status, 204, "%s: DeleteBucket: %r" % (what, answer))
+    left = [path for path in server.files() if path != ".dg-lock"]
+    same(left, [], what + ": files after everything was deleted")
+
+
+def kill_at(template, scenario, notes, step, hit):
+    what = "%s, killed at %s:%d" % (scenario.name, step, hit)
+    server = clone(template)
+    notes = dict(notes)
+    server.start({"DGP_FAULT": "%s:kill:%d" % (step, hit)})
+    acknowledged = try_operation(server, scenario, notes)
+    # The kill may come after the answer: wait for the end, whichever was first.
+    try:
+        server.process.wait(10)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(what + ": the fault point was not reached")
+    same(server.process.returncode, -signal.SIGKILL, what)
+    server.process = None
+    server.start()
+    same(temporaries(server), [], what + ": temporaries")
+    try:
+        verify(server, scenario, acknowledged, what)
+        assert scenario.operation(server, notes), what + ": the retry fails"
+        states = verify(server, scenario, True, what + ", retried")
+        for key, id_ in open_uploads(server):
+            same(call(server, "DELETE", key, query={"uploadId": id_}).status, 204, what)
+        same(temporaries(server), [], what + ": temporaries at the end")
+        clean_up(server, states, what)
+        same(server.stop(), 0, what)
+    except AssertionError:
+        sys.stderr.write(server.log()[-3000:])
+        raise
+    drop(server)
+    kills["done"] += 1
+
+
+def crash(scenario):
+    template, notes = prepare(scenario)
+    steps = steps_of(template, scenario, notes)
+    assert steps, "no fault point was passed: was the server built without them?"
+    for step, hit in steps:
+        if time.monotonic() - started > SECONDS:
+            raise Skip("out of time after %d kills" % kills["done"])
+        kill_at(template, scenario, notes, step, hit)
+    drop(template)
+
+
+for round_ in range(ROUNDS):
+    for one in scenarios(round_):
+        def run_one(one=one):
+            crash(one)
+        run_one.__name__ = "kill -9 while " + one.name.replace("_", " ") + \
+            (" (round %d)" % round_ if ROUNDS > 1 else "")
+        case(run_one)
+
+
+@case
+def a_few_hundred_kills_were_survived():
+    print("# %d kills" % kills["done"])
+    if not sys.argv[1:] and ROUNDS == 1:
+        assert kills["done"] >= 200, "%d kills only" % kills["done"]
+
+
+main()

@@ -1,0 +1,178 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: versions go in, one copy and small deltas come to rest, stock
+xdelta3 reads them, and everything comes back byte-identical."""
+from lib import *
+
+BUCKET = "rel"
+server = Server(env={"DGP_DEBUG_HEADERS": "true"})
+server.request("PUT", "/" + BUCKET)
+v = versions(3000000, 5)
+
+
+def put(key, data, **headers):
+    return server.request("PUT", "/%s/%s" % (BUCKET, key), body=data, headers=headers)
+
+
+def get(key, **headers):
+    return server.request("GET", "/%s/%s" % (BUCKET, key), headers=headers)
+
+
+def meta(path):
+    return json.loads(os.getxattr(server.path(BUCKET, path), "user.dg.metadata"))
+
+
+@case
+def versions_come_to_rest_as_one_reference_and_small_deltas():
+    for number, data in enumerate(v):
+        answer = put("app/app-%d.tar" % number, data)
+        same((answer.status, answer.headers["ETag"]), (200, etag_of(data)))
+        same(answer.headers["x-amz-storage-type"], "delta")
+    same(server.files(BUCKET), sorted(
+        ["rel/deltaspaces/app/reference.bin"] +
+        ["rel/deltaspaces/app/app-%d.tar.delta" % number for number in range(5)]))
+    sizes = {path: os.path.getsize(os.path.join(server.data, path)) for path in server.files(BUCKET)}
+    same(sizes["rel/deltaspaces/app/reference.bin"], 3000000)
+    assert sum(sizes.values()) < 3000000 + 5 * 30000, sizes
+    assert sizes["rel/deltaspaces/app/app-0.tar.delta"] < 1000, "the first is a self-delta"
+    for number, data in enumerate(v):
+        answer = get("app/app-%d.tar" % number)
+        assert answer.body == data
+        same(answer.headers["x-amz-storage-type"], "delta")
+        assert answer.headers["x-deltaglider-cache"] in ("hit", "miss")
+
+
+@case
+def metadata_at_rest_is_deltagliders():
+    row = meta("app/app-3.tar.delta")
+    same(row["note"], "delta")
+    same(row["original_name"], "app-3.tar")
+    same(row["file_sha256"], sha256(v[3]))
+    same(row["md5"], hashlib.md5(v[3]).hexdigest())
+    same((row["file_size"], row["ref_sha256"]), (3000000, sha256(v[0])))
+    same(row["ref_path"], "reference.bin")
+    same(row["delta_size"], os.path.getsize(server.path(BUCKET, "app/app-3.tar.delta")))
+    row = meta("app/reference.bin")
+    same((row["note"], row["original_name"], row["file_sha256"]),
+         ("reference", "__reference__", sha256(v[0])))
+    same(row["source_name"], "app/app-0.tar")
+
+
+@case
+def stock_xdelta3_reads_every_delta():
+    requires("xdelta3")
+    for number, data in enumerate(v):
+        out = os.path.join(WORK, "decoded")
+        run("xdelta3", "-d", "-f", "-s", server.path(BUCKET, "app/reference.bin"),
+            server.path(BUCKET, "app/app-%d.tar.delta" % number), out)
+        assert open(out, "rb").read() == data, number
+
+
+@case
+def what_stock_xdelta3_wrote_is_served():
+    requires("xdelta3")
+    for flags in (["-9"], ["-1", "-S", "djw"], ["-S", "none", "-n"], ["-S", "lzma"], ["-A", "-W", "65536"]):
+        path = server.path(BUCKET, "app/app-2.tar.delta")
+        text = os.getxattr(path, "user.dg.metadata")
+        source = os.path.join(WORK, "target")
+        open(source, "wb").write(v[2])
+        new = path + ".new"
+        run("xdelta3", "-e", "-f", "-D", *flags, "-s", server.path(BUCKET, "app/reference.bin"), source, new)
+        os.replace(new, path)
+        row = json.loads(text)
+        row = {name: value for name, value in row.items() if not name.startswith("dgx1")}
+        row["delta_size"] = os.path.getsize(path)
+        os.setxattr(path, "user.dg.metadata", json.dumps(row, separators=(",", ":")).encode())
+        server.restart()
+        assert get("app/app-2.tar").body == v[2], flags
+        answer = get("app/app-2.tar", Range="bytes=1500000-1500099")
+        same((answer.status, answer.body), (206, v[2][1500000:1500100]), flags)
+
+
+@case
+def ranges_of_deltas_are_exact():
+    rng = random.Random(3)
+    for _ in range(30):
+        first = rng.randrange(3000000)
+        last = min(2999999, first + rng.randrange(1, 400000))
+        answer = get("app/app-4.tar", Range="bytes=%d-%d" % (first, last))
+        assert answer.status == 206 and answer.body == v[4][first:last + 1], (first, last)
+
+
+@case
+def hopeless_and_ineligible_bodies_pass_through():
+    data = body(1000000, 5)
+    same(put("app/random.zip", data).headers["x-amz-storage-type"], "passthrough")
+    same(put("app/notes.txt", v[1]).headers["x-amz-storage-type"], "passthrough")
+    same(put("app/empty.zip", b"").headers["x-amz-storage-type"], "passthrough")
+    assert get("app/random.zip").body == data
+    assert get("app/empty.zip").body == b""
+    same(meta("app/random.zip")["note"], "passthrough")
+
+
+@case
+def a_failed_first_object_leaves_no_reference():
+    put("single/notes.txt", b"x")
+    assert "rel/deltaspaces/single/reference.bin" not in server.files()
+
+
+@case
+def overwrites_change_the_variant():
+    put("app/app-1.tar", body(3000000, 8))
+    assert "rel/deltaspaces/app/app-1.tar" in server.files()
+    assert "rel/deltaspaces/app/app-1.tar.delta" not in server.files()
+    put("app/app-1.tar", v[1])
+    assert "rel/deltaspaces/app/app-1.tar" not in server.files()
+    assert get("app/app-1.tar").body == v[1]
+
+
+@case
+def the_reference_goes_with_the_last_object():
+    for number in range(5):
+        server.request("PUT", "/%s/gone/v%d.zip" % (BUCKET, number), body=v[number])
+    server.request("DELETE", "/%s/gone/v0.zip" % BUCKET)  # the one that seeded the reference
+    for number in range(1, 5):
+        assert get("gone/v%d.zip" % number).body == v[number]
+    for number in range(1, 5):
+        server.request("DELETE", "/%s/gone/v%d.zip" % (BUCKET, number))
+    same([path for path in server.files() if "/gone" in path], [])
+
+
+@case
+def nothing_depends_on_memory():
+    server.stop()
+    shutil.rmtree(os.path.join(server.root, "cache"))
+    server.start()
+    for number, data in enumerate(v):
+        assert get("app/app-%d.tar" % number).body == data
+
+
+@case
+def statistics_add_up():
+    other = Server()
+    other.request("PUT", "/" + BUCKET)
+    for number, data in enumerate(v):
+        other.request("PUT", "/%s/%d.zip" % (BUCKET, number), body=data)
+    answer = json.loads(other.request("GET", "/_/stats", sign=False).body)
+    same((answer["total_objects"], answer["total_original_size"]), (5, 15000000))
+    stored = sum(os.path.getsize(os.path.join(other.data, path)) for path in other.files(BUCKET))
+    same(answer["total_stored_size"], stored)
+    assert abs(answer["savings_percentage"] - 100 * (1 - stored / 15000000)) < 0.02, answer
+    same(json.loads(other.request("GET", "/_/stats", query={"bucket": BUCKET},
+                                  sign=False).body), answer)
+    same(other.stop(), 0)
+
+
+@case
+def debug_headers_are_silent_by_default():
+    other = Server()
+    other.request("PUT", "/" + BUCKET)
+    answer = other.request("PUT", "/%s/a.zip" % BUCKET, body=v[0])
+    assert "x-amz-storage-type" not in answer.headers
+    answer = other.request("GET", "/%s/a.zip" % BUCKET)
+    assert not [name for name in answer.headers if "dg-" in name or "deltaglider" in name.lower()
+                and name != "Server"], answer.headers
+    other.stop()
+
+
+main()
