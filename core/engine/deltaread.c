@@ -284,7 +284,8 @@ static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
                             &self->decoder, err);
   if (rc < 0) {
     self->decoder = NULL;
-    if (err->code == DG_E_LIMIT)
+    /* What no decoder reads is no matter of the request. */
+    if (err->code == DG_E_LIMIT || err->code == DG_E_UNSUPPORTED)
       err->code = DG_E_CORRUPT;
     return -1;
   }
