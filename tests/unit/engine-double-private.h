@@ -33,6 +33,8 @@ int double_backend_bucket_head(void *self, const struct dg_call *call, struct dg
 int double_backend_bucket_list(void *self, const struct dg_call *call, dg_bucket_row_fn row,
                                void *receiver, struct dg_error *err);
 
+struct dg_snapshot *double_snapshot_new(const char *dir);
+
 extern const struct dg_codec_ops double_codec_ops;
 
 #endif

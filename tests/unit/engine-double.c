@@ -55,7 +55,7 @@ const struct dg_bucket_config *dg_snapshot_bucket(const struct dg_snapshot *snap
   return &snapshot->bucket_defaults;
 }
 
-static struct dg_snapshot *snapshot_new(const char *dir)
+struct dg_snapshot *double_snapshot_new(const char *dir)
 {
   static char *suffixes[] = {(char *)(uintptr_t) ".zip", (char *)(uintptr_t) ".tar", NULL};
   struct dg_snapshot *snapshot = g_new0(struct dg_snapshot, 1);
@@ -173,7 +173,7 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
   memset(engine, 0, sizeof *engine);
   engine->owns_dir = dir == NULL;
   engine->dir = dir ? g_strdup(dir) : g_dir_make_tmp("engine-test-XXXXXX", NULL);
-  engine->snapshot = snapshot_new(engine->dir);
+  engine->snapshot = double_snapshot_new(engine->dir);
   engine->backend_module = backend_module(store);
   engine->codec_module = codec_module();
   engine->metrics = dg_metrics_new();
