@@ -39,6 +39,7 @@ struct section {
   uint8_t *selectors; /* one per sector */
   struct counts total;
   struct counts counts[CODES_MAX];
+  struct counts odd_counts[CODES_MAX]; /* while counting */
   uint8_t lengths[CODES_MAX][SYMBOLS];
 };
 
@@ -62,7 +63,7 @@ static void count_bytes(const uint8_t *plain, size_t len, struct counts *ret_cou
 
 /* log2(value) in sixteenths, value > 0: the exponent, and the mantissa bent
  * towards the true curve. Off by less than a sixteenth. */
-static unsigned log2_sixteenths(uint32_t value)
+static inline unsigned log2_sixteenths(uint32_t value)
 {
   unsigned exponent = 31 - (unsigned)__builtin_clz(value);
   unsigned mantissa = (unsigned)(((uint64_t)value << 8 >> exponent) & 0xff); /* of 256 */
@@ -90,7 +91,10 @@ static void fill_costs(const struct section *section, cost_row costs[SYMBOLS])
       sum += section->counts[code].of[s];
     whole = log2_sixteenths((uint32_t)(sum * 4 + SYMBOLS));
     for (unsigned s = 0; s < SYMBOLS; s++)
-      costs[s][code] = (uint16_t)(whole - log2_sixteenths(section->counts[code].of[s] * 4 + 1));
+      costs[s][code] =
+          (uint16_t)(section->counts[code].of[s] == 0
+                         ? whole
+                         : whole - log2_sixteenths(section->counts[code].of[s] * 4 + 1));
   }
   for (unsigned code = section->code_count; code < CODES_MAX; code++)
     for (unsigned s = 0; s < SYMBOLS; s++)
@@ -102,24 +106,50 @@ static unsigned choose(const struct section *section, const cost_row costs[SYMBO
 {
   const uint8_t *at = section->plain + sector * SECTOR_SIZE;
   const uint8_t *end = at + sector_len(section, sector);
-  cost_row sum = {0};
+  cost_row sum = {0}, more = {0};
   unsigned best = 0;
 
+  for (; end - at >= 4; at += 4) {
+    sum += costs[at[0]] + costs[at[1]];
+    more += costs[at[2]] + costs[at[3]];
+  }
   while (at < end)
     sum += costs[*at++];
+  sum += more;
   for (unsigned code = 1; code < section->code_count; code++)
     if (sum[code] < sum[best])
       best = code;
   return best;
 }
 
+/* Counts a sector's bytes for a code. Two tables take turns, so that equal
+ * neighbours do not wait for each other; see join_counts(). */
 static void add_sector(struct section *section, size_t sector, unsigned code)
 {
   const uint8_t *at = section->plain + sector * SECTOR_SIZE;
   const uint8_t *end = at + sector_len(section, sector);
+  uint32_t *even = section->counts[code].of;
+  uint32_t *odd = section->odd_counts[code].of;
 
-  while (at < end)
-    section->counts[code].of[*at++]++;
+  for (; end - at >= 2; at += 2) {
+    even[at[0]]++;
+    odd[at[1]]++;
+  }
+  if (at < end)
+    even[*at]++;
+}
+
+static void clear_counts(struct section *section)
+{
+  memset(section->counts, 0, section->code_count * sizeof section->counts[0]);
+  memset(section->odd_counts, 0, section->code_count * sizeof section->odd_counts[0]);
+}
+
+static void join_counts(struct section *section)
+{
+  for (unsigned code = 0; code < section->code_count; code++)
+    for (unsigned s = 0; s < SYMBOLS; s++)
+      section->counts[code].of[s] += section->odd_counts[code].of[s];
 }
 
 /* Sorts sectors to codes: first guesses come from stretches of the section,
@@ -130,20 +160,22 @@ static void assign_sectors(struct section *section)
   cost_row costs[SYMBOLS];
   size_t step = section->sector_count / 256 + 1;
 
-  memset(section->counts, 0, sizeof section->counts);
+  clear_counts(section);
   for (size_t sector = 0; sector < section->sector_count; sector += step)
     add_sector(section, sector, (unsigned)(sector * section->code_count / section->sector_count));
-  for (unsigned round = 0; round < 4; round++) {
-    if (round == 3)
+  join_counts(section);
+  for (unsigned round = 0; round < 3; round++) {
+    if (round == 2)
       step = 1;
     fill_costs(section, costs);
-    memset(section->counts, 0, sizeof section->counts);
+    clear_counts(section);
     for (size_t sector = 0; sector < section->sector_count; sector += step) {
       unsigned code = choose(section, costs, sector);
 
       section->selectors[sector] = (uint8_t)code;
       add_sector(section, sector, code);
     }
+    join_counts(section);
   }
 }
 
