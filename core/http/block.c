@@ -9,39 +9,53 @@
 
 #include "common/banned.h"
 
-#define SPARES 16 /* 4 MiB kept warm */
 #define SMALL_BYTES (64u * 1024u) /* up to here malloc serves well */
+#define SPARES 16
+
+/* One stack of warm blocks for each size: 12 MiB at most. */
+struct stack {
+  size_t size;
+  unsigned count;
+  void *spare[SPARES];
+};
 
 static struct {
   pthread_mutex_t mutex; /* guards the rest */
-  void *spare[SPARES];
-  unsigned count;
-} pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+  struct stack stacks[2];
+} pool = {
+    .mutex = PTHREAD_MUTEX_INITIALIZER,
+    .stacks = {{.size = DG_BLOCK_READ_BYTES}, {.size = DG_BLOCK_BYTES}},
+};
 
-static void *pages_take(void)
+static struct stack *stack_for(size_t size)
+{
+  return &pool.stacks[size > pool.stacks[0].size];
+}
+
+static void *pages_take(struct stack *stack)
 {
   void *pages = NULL;
 
   pthread_mutex_lock(&pool.mutex);
-  if (pool.count)
-    pages = pool.spare[--pool.count];
+  if (stack->count)
+    pages = stack->spare[--stack->count];
   pthread_mutex_unlock(&pool.mutex);
   if (pages)
     return pages;
-  pages = mmap(NULL, DG_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  pages = mmap(NULL, stack->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return pages == MAP_FAILED ? NULL : pages;
 }
 
-static void pages_give(void *pages)
+static void pages_give(struct stack *stack, void *pages)
 {
   pthread_mutex_lock(&pool.mutex);
-  if (pool.count < SPARES) {
-    pool.spare[pool.count++] = pages;
+  if (stack->count < SPARES) {
+    stack->spare[stack->count++] = pages;
     pages = NULL;
   }
   pthread_mutex_unlock(&pool.mutex);
   if (pages)
-    (void)munmap(pages, DG_BLOCK_BYTES);
+    (void)munmap(pages, stack->size);
 }
 
 struct dg_block *dg_block_new(size_t capacity)
@@ -55,11 +69,13 @@ struct dg_block *dg_block_new(size_t capacity)
     block->data = (uint8_t *)(block + 1);
     block->capacity = capacity;
   } else {
+    struct stack *stack = stack_for(capacity);
+
     block = malloc(sizeof *block);
     if (!block)
       return NULL;
-    block->data = pages_take();
-    block->capacity = DG_BLOCK_BYTES;
+    block->data = pages_take(stack);
+    block->capacity = stack->size;
     if (!block->data) {
       free(block);
       return NULL;
@@ -74,6 +90,6 @@ void dg_block_free(struct dg_block *block)
   if (!block)
     return;
   if (block->capacity > SMALL_BYTES)
-    pages_give(block->data);
+    pages_give(stack_for(block->capacity), block->data);
   free(block);
 }

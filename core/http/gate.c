@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,8 @@
 
 #include "common/banned.h"
 
+/* Of a window's mark: its first look sets it. */
+#define FRESH UINT64_MAX
 #define MAX_SINGLE_WRITE (2u * 1024u * 1024u)
 
 /* ---- A connection's life -------------------------------------------------------- */
@@ -195,7 +198,7 @@ static bool run_head(struct dg_conn *conn)
   conn->body_done = conn->framing == DG_FRAMING_NONE;
   conn->body_refused = false;
   conn->expect_pending = stream->head.expect_continue && !conn->body_done;
-  conn->in_bytes = conn->out_bytes = conn->window_in = conn->window_out = 0;
+  conn->window_in = conn->window_out = FRESH;
   if (stream->head.raw_path.data[0] == '*') {
     dg_stream_answer_options(stream);
   } else if (dg_slot_take(conn)) {
@@ -420,21 +423,33 @@ int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
 
 /* ---- Time --------------------------------------------------------------------------- */
 
-/* Too little moved in a whole window, while it was the client's turn. */
-static bool window_missed(struct dg_conn *conn, bool clients_turn, uint64_t moved,
-                          uint64_t *window_mark)
+/* Bytes that have reached the client. What our buffers gave to the kernel tells
+ * little: it holds megabytes, and a slow client that reads all the time frees
+ * some of them once a minute. */
+static uint64_t acknowledged(const struct dg_conn *conn, size_t unsent)
 {
-  const struct dg_gate_params *params = &conn->loop->gate->params;
+  int queued = 0;
+
+  if (ioctl(conn->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
+    queued = 0;
+  return conn->out_bytes - unsent - (uint64_t)queued;
+}
+
+/* Less than `least` bytes moved in a whole window, while it was the client's
+ * turn. */
+static bool window_missed(struct dg_conn *conn, bool clients_turn, uint64_t moved,
+                          uint64_t *window_mark, uint32_t window_ms, uint32_t least)
+{
   bool missed;
 
-  if (!clients_turn) {
+  if (!clients_turn || *window_mark == FRESH) {
     conn->since_ms = conn->loop->now_ms;
     *window_mark = moved;
     return false;
   }
-  if (conn->loop->now_ms - conn->since_ms < params->window_ms)
+  if (conn->loop->now_ms - conn->since_ms < window_ms)
     return false;
-  missed = moved - *window_mark < params->window_bytes;
+  missed = moved - *window_mark < least;
   conn->since_ms = conn->loop->now_ms;
   *window_mark = moved;
   return missed;
@@ -448,14 +463,16 @@ static void sweep_exchange(struct dg_conn *conn)
   size_t unsent = dg_out_pending(conn);
 
   if (unsent > 0) {
-    if (window_missed(conn, true, conn->out_bytes - unsent, &conn->window_out))
+    if (window_missed(conn, true, acknowledged(conn, unsent), &conn->window_out, params->stall_ms,
+                      1))
       dg_conn_doom(conn);
   } else if (stream->job_running) {
-    (void)window_missed(conn, false, conn->in_bytes + held_back(conn), &conn->window_in);
+    (void)window_missed(conn, false, conn->in_bytes + held_back(conn), &conn->window_in, 0, 0);
     if (now_ms - stream->job_since_ms > params->request_timeout_ms)
       dg_stream_refuse(conn, 504, "The request took the server too long.");
   } else if (conn->state == DG_CONN_BODY &&
-             window_missed(conn, true, conn->in_bytes + held_back(conn), &conn->window_in)) {
+             window_missed(conn, true, conn->in_bytes + held_back(conn), &conn->window_in,
+                           params->window_ms, params->window_bytes)) {
     dg_stream_refuse(conn, 408, "The request body came too slowly.");
   }
 }

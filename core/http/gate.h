@@ -36,8 +36,10 @@ struct evhtp_connection;
  * default named here. */
 #define DG_GATE_HEAD_MS 30000u         /* first byte of a head to its end: 408 */
 #define DG_GATE_IDLE_MS 75000u         /* between requests, and before the first: closed */
-#define DG_GATE_WINDOW_MS 20000u       /* a client must move... */
-#define DG_GATE_WINDOW_BYTES 4096u     /* ...this much per window, body in or response out */
+#define DG_GATE_WINDOW_MS 20000u       /* a body must bring... */
+#define DG_GATE_WINDOW_BYTES 4096u     /* ...this much per window: 408 */
+#define DG_GATE_STALL_MS 60000u        /* a response of which nothing was taken so long: cut. Both
+                                          kernels hold megabytes, so progress shows in large steps */
 #define DG_GATE_LINGER_MS 2000u        /* silence that ends the draining of a refused body */
 #define DG_GATE_LINGER_TOTAL_MS 30000u
 #define DG_GATE_LINGER_BYTES (64u * 1024u * 1024u)
@@ -51,7 +53,7 @@ struct evhtp_connection;
 #define DG_GATE_HEAD_TURN 32u             /* requests of one burst before others get their turn */
 
 struct dg_gate_params {
-  uint32_t head_ms, idle_ms, window_ms, window_bytes, linger_ms;
+  uint32_t head_ms, idle_ms, window_ms, window_bytes, stall_ms, linger_ms;
   uint32_t max_connections;         /* over all loops; beyond: closed on accept */
   uint32_t max_concurrent_requests; /* from dispatch to response head; beyond: queued */
   uint32_t request_timeout_ms;      /* one step of the server's own work; beyond: 504 */
@@ -107,8 +109,8 @@ struct dg_conn {
   uint64_t since_ms;                 /* of the state, the head's first byte, the last window */
   uint64_t linger_since_ms, linger_bytes;
   char peer[64];                     /* the client's address, without port */
-  uint64_t in_bytes, out_bytes;      /* of body; given to the socket or its buffer */
-  uint64_t window_in, window_out;    /* the same at the window's start */
+  uint64_t in_bytes, out_bytes;      /* so far: of bodies; given to the socket or its buffer */
+  uint64_t window_in, window_out;    /* what had moved when the window began */
 };
 
 /* Bytes on their way out. free(data, len, owner) is called once they are sent. */
@@ -121,7 +123,7 @@ struct dg_span {
 
 #define DG_STREAM_INLINE_FIELDS 40
 #define DG_STREAM_INLINE_HEAD 3072
-#define DG_STREAM_MAX_BLOCKS 2 /* of DG_BLOCK_BYTES each, per read job */
+#define DG_STREAM_MAX_BLOCKS 2 /* of DG_BLOCK_READ_BYTES each, per read job */
 
 struct dg_stream {
   struct dg_exchange x;       /* a job's while one runs, else the loop's */

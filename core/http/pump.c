@@ -124,7 +124,8 @@ static int take_file(struct dg_stream *stream, struct dg_error *err)
 static int read_block(struct dg_stream *stream, struct dg_block **ret_block, struct dg_error *err)
 {
   struct dg_reader *reader = stream->x.response.reader;
-  size_t room = stream->reader_left < DG_BLOCK_BYTES ? (size_t)stream->reader_left : DG_BLOCK_BYTES;
+  size_t room = stream->reader_left < DG_BLOCK_READ_BYTES ? (size_t)stream->reader_left
+                                                          : DG_BLOCK_READ_BYTES;
   struct dg_block *block = dg_block_new(room);
   uint64_t until_us = 0;
 

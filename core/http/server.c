@@ -217,6 +217,7 @@ static void fill_gate(struct dg_server *server, const struct dg_server_params *p
       .idle_ms = or_default(params->idle_ms, DG_GATE_IDLE_MS),
       .window_ms = or_default(params->window_ms, DG_GATE_WINDOW_MS),
       .window_bytes = or_default(params->window_bytes, DG_GATE_WINDOW_BYTES),
+      .stall_ms = or_default(params->stall_ms, DG_GATE_STALL_MS),
       .linger_ms = or_default(params->linger_ms, DG_GATE_LINGER_MS),
       .max_connections = or_default(params->max_connections, room),
       .max_concurrent_requests = or_default(params->max_concurrent_requests, 1024),

@@ -27,7 +27,7 @@ struct dg_server_params {
   uint32_t max_connections;           /* default: half of the descriptors this process may open */
   uint32_t request_timeout_ms;        /* default 300000 */
   /* The client's deadlines; see core/http/gate.h. */
-  uint32_t head_ms, idle_ms, window_ms, window_bytes, linger_ms;
+  uint32_t head_ms, idle_ms, window_ms, window_bytes, stall_ms, linger_ms;
 };
 
 /* Serves when it returns 0; *ret_server is set before the first request is

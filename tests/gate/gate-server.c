@@ -540,7 +540,7 @@ int main(int argc, char **argv)
     case 't': params.request_timeout_ms = value; break;
     case 'h': params.head_ms = value; break;
     case 'i': params.idle_ms = value; break;
-    case 'b': params.window_ms = value; break;
+    case 'b': params.window_ms = params.stall_ms = value; break;
     case 'g': grace_ms = value; break;
     case 'f': file_path = optarg; break;
     case 'L': log_fd = open(optarg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600); break;

@@ -322,6 +322,17 @@ def a_client_that_does_not_read_is_cut():
 
 
 @case
+def a_slow_client_that_keeps_reading_is_not_cut():
+    with Gate("-b", 400) as server, server.connect(rcvbuf=16384) as c:
+        c.request("GET", "/stream?n=100000000")
+        end = time.monotonic() + 2.5  # so little that our own kernel's buffer hides it
+        while time.monotonic() < end:
+            assert c.sock.recv(10000)
+            time.sleep(0.1)
+        assert server.stats()["cancelled"] == 0
+
+
+@case
 def a_slow_server_is_not_taken_for_a_slow_client():
     with Gate("-b", 300, "-h", 300, "-i", 300) as server, server.connect() as c:
         assert c.request("GET", "/sleep?ms=1000").response().status == 200
