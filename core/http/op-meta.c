@@ -116,12 +116,34 @@ static int add_kept(struct dg_meta *meta, const struct kept_header *kept, struct
                                err);
 }
 
+/* Could this be the name of a header? Names from forms and queries were not
+ * judged by the gate, and they go out in response heads. */
+static bool is_header_name(struct dg_slice name)
+{
+  for (size_t i = 0; i < name.len; i++)
+    if (!g_ascii_isalnum(name.data[i]) && !memchr("!#$%&'*+-.^_`|~", name.data[i], 15))
+      return false;
+  return name.len > 0;
+}
+
+static bool has_control(struct dg_slice value)
+{
+  for (size_t i = 0; i < value.len; i++)
+    if (((unsigned char)value.data[i] < 0x20 && value.data[i] != '\t') || value.data[i] == 0x7f)
+      return true;
+  return false;
+}
+
 static int add_user(struct dg_meta *meta, struct dg_slice name, struct dg_slice value,
                     struct dg_error *err)
 {
   g_autofree char *lower = g_ascii_strdown(name.data, (gssize)name.len);
   g_autoptr(GString) text = g_string_new(NULL);
 
+  if (!is_header_name(name) || has_control(value))
+    return dg_fail(err, DG_E_INVALID_ARGUMENT,
+                   "Metadata names must be header names, and values must be free of control "
+                   "characters.");
   append_text(text, value);
   return dg_meta_add_user(meta, dg_slice_str(lower), dg_slice_of(text->str, text->len), err);
 }
@@ -180,6 +202,23 @@ static void join_values(GString *out, const struct dg_request *request, uint32_t
   }
 }
 
+/* Some signers move x-amz-meta-* headers into the query of a presigned link,
+ * where they are signed as well. A header of that name wins. */
+static int add_hoisted(const struct dg_exchange *x, struct dg_meta *meta, struct dg_error *err)
+{
+  if (!x->identity.presigned)
+    return 0;
+  for (uint32_t i = 0; i < x->target.param_count; i++) {
+    const struct dg_param *param = &x->target.params[i];
+    struct dg_slice name = dg_user_meta_name(param->name);
+
+    if (name.len && !dg_slice_present(dg_request_header_find(&x->request, param->name)) &&
+        add_user(meta, name, param->value, err) < 0)
+      return -1;
+  }
+  return 0;
+}
+
 int dg_op_meta_from_head(const struct dg_exchange *x, struct dg_meta **ret_meta,
                          struct dg_error *err)
 {
@@ -197,7 +236,7 @@ int dg_op_meta_from_head(const struct dg_exchange *x, struct dg_meta **ret_meta,
         0)
       goto fail;
   }
-  if (dg_op_meta_check(meta, err) < 0)
+  if (add_hoisted(x, meta, err) < 0 || dg_op_meta_check(meta, err) < 0)
     goto fail;
   *ret_meta = meta;
   return 0;
@@ -304,7 +343,7 @@ static void user_headers(struct dg_exchange *x, const struct dg_meta *meta)
   for (uint32_t i = 0; i < meta->user_count; i++) {
     g_autofree char *name = NULL;
 
-    if (is_engine_mark(meta->user[i].name))
+    if (is_engine_mark(meta->user[i].name) || !is_header_name(meta->user[i].name))
       continue;
     name = g_strconcat(META_PREFIX, meta->user[i].name.data, NULL);
     text_header(x, name, meta->user[i].value);

@@ -7,12 +7,10 @@
 
 #include "common/banned.h"
 
-struct dg_slice dg_request_header(const struct dg_request *request, const char *name)
+struct dg_slice dg_request_header_find(const struct dg_request *request, struct dg_slice name)
 {
-  struct dg_slice wanted = dg_slice_str(name);
-
   for (uint32_t i = 0; i < request->header_count; i++)
-    if (dg_slice_equal_nocase(request->headers[i].name, wanted))
+    if (dg_slice_equal_nocase(request->headers[i].name, name))
       return request->headers[i].value;
   return DG_SLICE_NONE;
 }

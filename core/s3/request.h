@@ -28,7 +28,13 @@ struct dg_request {
 
 /* The first header of that name (any case), trimmed; absent (data NULL) if
  * there is none. */
-struct dg_slice dg_request_header(const struct dg_request *request, const char *name);
+struct dg_slice dg_request_header_find(const struct dg_request *request, struct dg_slice name);
+
+static inline struct dg_slice dg_request_header(const struct dg_request *request, const char *name)
+{
+  /* Inline, so that the length of a literal is known when compiled. */
+  return dg_request_header_find(request, (struct dg_slice){name, strlen(name)});
+}
 
 /* How many headers bear that name. */
 unsigned dg_request_header_count(const struct dg_request *request, const char *name);

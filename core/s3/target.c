@@ -127,7 +127,7 @@ static const struct rule object_rules[] = {
     RULE("POST", "select", DG_OP_SELECT_OBJECT_CONTENT),
 };
 
-static const struct dg_param *find_param(const struct dg_target *target, struct dg_slice name)
+const struct dg_param *dg_target_find(const struct dg_target *target, struct dg_slice name)
 {
   for (uint32_t i = 0; i < target->param_count; i++)
     if (dg_slice_equal(target->params[i].name, name))
@@ -139,7 +139,7 @@ static enum dg_op find_rule(const struct rule *rules, size_t count,
                             const struct dg_request *request, const struct dg_target *target)
 {
   for (size_t i = 0; i < count; i++) {
-    if (rules[i].param.len && !find_param(target, rules[i].param))
+    if (rules[i].param.len && !dg_target_find(target, rules[i].param))
       continue;
     if (dg_request_is(request, rules[i].method))
       return rules[i].op;
@@ -313,20 +313,6 @@ void dg_target_clear(struct dg_target *target)
 {
   g_free(target->memory);
   *target = (struct dg_target){0};
-}
-
-struct dg_slice dg_target_param(const struct dg_target *target, const char *name)
-{
-  const struct dg_param *param = find_param(target, dg_slice_str(name));
-
-  if (!param)
-    return DG_SLICE_NONE;
-  return dg_slice_present(param->value) ? param->value : DG_SLICE("");
-}
-
-bool dg_target_has(const struct dg_target *target, const char *name)
-{
-  return find_param(target, dg_slice_str(name)) != NULL;
 }
 
 const char *dg_op_name(enum dg_op op)

@@ -50,8 +50,21 @@ void dg_target_clear(struct dg_target *target);
 
 /* The first parameter of that name. Absent and `?uploads` (present without a
  * value: data not NULL, len 0) differ; dg_target_has() tells. */
-struct dg_slice dg_target_param(const struct dg_target *target, const char *name);
-bool dg_target_has(const struct dg_target *target, const char *name);
+const struct dg_param *dg_target_find(const struct dg_target *target, struct dg_slice name);
+
+static inline struct dg_slice dg_target_param(const struct dg_target *target, const char *name)
+{
+  const struct dg_param *param = dg_target_find(target, (struct dg_slice){name, strlen(name)});
+
+  return !param              ? (struct dg_slice){NULL, 0}
+         : param->value.data ? param->value
+                             : (struct dg_slice){"", 0};
+}
+
+static inline bool dg_target_has(const struct dg_target *target, const char *name)
+{
+  return dg_target_find(target, (struct dg_slice){name, strlen(name)}) != NULL;
+}
 
 /* "GetObject", for logs and messages. */
 const char *dg_op_name(enum dg_op op);

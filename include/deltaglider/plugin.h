@@ -137,7 +137,9 @@ struct dg_range {
 #define DG_E_MAX 52
 
 /* Lives on the caller's stack; never NULL, never grows, never allocates.
- * `detail` is for operators and never reaches a client. */
+ * `detail` is for operators. Clients see it only with the few codes about their
+ * own input that errors.def marks (DG_E_INVALID_ARGUMENT ...): a plugin puts no
+ * paths or secrets into those. */
 struct dg_error {
   int32_t code;
   char detail[252];

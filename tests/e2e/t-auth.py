@@ -121,6 +121,19 @@ def presigned_links_expire_and_are_bound_to_their_request():
     same(presigned(-3600, 60).status, 403)
 
 
+@case
+def metadata_in_a_presigned_query_is_kept():
+    from botocore.auth import S3SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+    request = AWSRequest("PUT", server.url + "/auth/hoisted?x-amz-meta-color=deep%20blue"
+                                             "&x-amz-meta-dg-tool=forged")
+    S3SigV4QueryAuth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION,
+                     expires=60).add_auth(request)
+    same(server.request("PUT", request.url[len(server.url):], body=b"x", sign=False).status, 200)
+    same(s3.head_object(Bucket="auth", Key="hoisted")["Metadata"], {"color": "deep blue"})
+
+
 # ---- aws-chunked -----------------------------------------------------------------------
 
 def signed_chunks(pieces, seed, stamp, trailer=None, bend=None):

@@ -68,6 +68,18 @@ def fields_become_metadata():
 
 
 @case
+def a_field_that_is_no_header_name_is_refused():
+    for field in ("x-amz-meta-a\rSet-Cookie: b", "x-amz-meta-a b", "x-amz-meta-a:b"):
+        answer = form(signed(key="odd", conditions=[["starts-with", "$" + field, ""]],
+                             extra=[(field, "1")]), b"x")
+        same((answer.status, answer.code), (400, "InvalidArgument"), answer)
+    answer = form(signed(key="odd", conditions=[["starts-with", "$x-amz-meta-a", ""]],
+                         extra=[("x-amz-meta-a", "1\r\nSet-Cookie: b")]), b"x")
+    same((answer.status, answer.code), (400, "InvalidArgument"), answer)
+    same(server.request("HEAD", "/form/odd").status, 404)
+
+
+@case
 def the_status_can_be_chosen():
     for status in ("200", "201", "204", "999"):
         answer = form(signed(conditions=[{"success_action_status": status}],

@@ -568,6 +568,39 @@ START_TEST(a_flood_of_sources_does_not_free_a_locked_one_easily)
 }
 END_TEST
 
+/* Several loops share one table: meant for ThreadSanitizer above all. */
+static gpointer verify_many(gpointer shared)
+{
+  g_autoptr(GString) wrong = g_string_new(get_object);
+  size_t right = 0;
+
+  g_string_replace(wrong, "bytes=0-9", "bytes=0-8", 0);
+  for (int i = 0; i < 300; i++) {
+    struct dg_identity identity;
+
+    right += verify_with(shared, i % 2 ? presigned : get_object, DAY, &identity) == 0;
+    (void)verify_with(shared, put_object, DAY, &identity);
+    if (i % 10 == 0)
+      right += verify_with(shared, wrong->str, DAY, &identity) == DG_E_SIGNATURE_MISMATCH;
+    dg_identity_clear(&identity);
+  }
+  return GSIZE_TO_POINTER(right);
+}
+
+START_TEST(threads_share_one_table)
+{
+  struct dg_access_params params = standard_params();
+  struct dg_access *access = dg_access_new(&params);
+  GThread *threads[4];
+
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    threads[i] = g_thread_new("verify", verify_many, access);
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    ck_assert_uint_eq(GPOINTER_TO_SIZE(g_thread_join(threads[i])), 330);
+  dg_access_free(access);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("identity");
@@ -601,6 +634,7 @@ int main(void)
   tcase_add_test(tc, a_forgotten_signature_may_come_again);
   tcase_add_test(tc, the_replay_memory_survives_a_clock_set_back);
   tcase_add_test(tc, failures_outside_the_window_do_not_add_up);
+  tcase_add_test(tc, threads_share_one_table);
   tcase_add_test(tc, a_flood_of_sources_does_not_free_a_locked_one_easily);
   suite_add_tcase(suite, tc);
   runner = srunner_create(suite);
