@@ -193,7 +193,7 @@ uint64_t dg_crc64nvme(uint64_t crc, const void *bytes, size_t len)
   return dg_crc_update(&dg_crc_nvme64, crc, bytes, len);
 }
 
-/* ---- One-shot SHA-256 and HMAC ---------------------------------------------- */
+/* ---- One-shot SHA-256 and HMAC ---- */
 
 static void thread_context_free(gpointer context)
 {

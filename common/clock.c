@@ -301,11 +301,10 @@ bool dg_time_parse_basic(struct dg_slice text, int64_t *ret_s)
 {
   struct civil c;
 
-  return take_year(&text, &c) && take_number(&text, 2, &c.month) &&
-         take_number(&text, 2, &c.day) && take_char(&text, 'T') &&
-         take_number(&text, 2, &c.hour) && take_number(&text, 2, &c.minute) &&
-         take_number(&text, 2, &c.second) && take_char(&text, 'Z') && text.len == 0 &&
-         seconds_from_civil(&c, ret_s);
+  return take_year(&text, &c) && take_number(&text, 2, &c.month) && take_number(&text, 2, &c.day) &&
+         take_char(&text, 'T') && take_number(&text, 2, &c.hour) &&
+         take_number(&text, 2, &c.minute) && take_number(&text, 2, &c.second) &&
+         take_char(&text, 'Z') && text.len == 0 && seconds_from_civil(&c, ret_s);
 }
 
 void dg_time_format_basic(char out[DG_BASIC_DATE_SIZE], int64_t s)

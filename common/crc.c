@@ -175,8 +175,7 @@ static uint64_t multiply(const struct dg_crc *kind, uint64_t a, uint64_t b)
   return product;
 }
 
-uint64_t dg_crc_combine(struct dg_crc *kind, uint64_t first, uint64_t second,
-                        uint64_t second_bytes)
+uint64_t dg_crc_combine(struct dg_crc *kind, uint64_t first, uint64_t second, uint64_t second_bytes)
 {
   uint64_t shift = UINT64_C(1) << (kind->bits - 1); /* x^0 */
   uint64_t square = shift >> 8;                     /* x^8: one byte further */

@@ -115,7 +115,8 @@ int dg_xml_parse(struct dg_slice document, const struct dg_xml_handler *handler,
   status = XML_Parse(parse.parser, document.data ? document.data : "", (int)document.len,
                      /* isFinal= */ 1);
   if (status != XML_STATUS_OK && !parse.failed) {
-    (void)dg_fail(err, DG_E_MALFORMED_XML, "The XML you provided was not well-formed: %s, line %lu.",
+    (void)dg_fail(err, DG_E_MALFORMED_XML,
+                  "The XML you provided was not well-formed: %s, line %lu.",
                   XML_ErrorString(XML_GetErrorCode(parse.parser)),
                   (unsigned long)XML_GetCurrentLineNumber(parse.parser));
     parse.failed = true;

@@ -182,8 +182,8 @@ static int parse_header(const struct dg_request *request, struct dg_claim *claim
     if (parts[i].value->len == 0)
       return dg_fail(err, DG_E_AUTH_MALFORMED, "The Authorization header lacks %.*s.",
                      (int)parts[i].name.len - 1, parts[i].name.data);
-  if (dg_claim_credential(credential, DG_E_AUTH_MALFORMED, &claim->access_key, &claim->scope,
-                          err) < 0 ||
+  if (dg_claim_credential(credential, DG_E_AUTH_MALFORMED, &claim->access_key, &claim->scope, err) <
+          0 ||
       parse_signature(signature, DG_E_AUTH_MALFORMED, claim, err) < 0)
     return -1;
   return parse_header_time(request, claim, err);
@@ -210,8 +210,7 @@ static int only_param(const struct dg_target *target, const char *name, struct d
   return 0;
 }
 
-static int parse_query(const struct dg_target *target, struct dg_claim *claim,
-                       struct dg_error *err)
+static int parse_query(const struct dg_target *target, struct dg_claim *claim, struct dg_error *err)
 {
   struct dg_slice algorithm, credential, signature, date, expires;
   uint64_t expires_s;
@@ -226,8 +225,7 @@ static int parse_query(const struct dg_target *target, struct dg_claim *claim,
       only_param(target, "X-Amz-Expires", &expires, err) < 0)
     return -1;
   if (!dg_slice_equal_str(algorithm, DG_SIGV4_ALGORITHM))
-    return dg_fail(err, DG_E_AUTH_QUERY,
-                   "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\".");
+    return dg_fail(err, DG_E_AUTH_QUERY, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\".");
   if (dg_claim_credential(credential, DG_E_AUTH_QUERY, &claim->access_key, &claim->scope, err) <
           0 ||
       parse_signature(signature, DG_E_AUTH_QUERY, claim, err) < 0)

@@ -15,7 +15,7 @@
 #define CACHE_SLOTS 64u
 
 struct cached_key {
-  pthread_mutex_t mutex; /* guards the slot */
+  pthread_mutex_t mutex;                  /* guards the slot */
   const struct dg_credential *credential; /* NULL: free */
   char date[8];
   char region[DG_REGION_MAX];

@@ -3,6 +3,7 @@
 
 #include "core/access/identity.h"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 
 #include "common/checksum.h"
@@ -58,28 +59,55 @@ void dg_identity_clear(struct dg_identity *identity)
   OPENSSL_cleanse(identity, sizeof *identity);
 }
 
-/* ---- Lockout --------------------------------------------------------------------
+/* ---- Lockout ----
  *
  * An unknown key counts against the address. A wrong signature counts against
  * the address together with the key, so that one broken client behind a shared
  * address does not lock the others out. */
 
-static struct dg_slice pair_source(char (*buffer)[256], const char *peer,
+struct source {
+  char text[256];
+};
+
+/* An IPv6 client commands a whole /64, so that is what counts as its address.
+ * access_key may be empty. */
+static struct dg_slice make_source(struct source *source, const char *peer,
                                    struct dg_slice access_key)
 {
-  int len = g_snprintf(*buffer, sizeof *buffer, "%s|%.*s", peer, DG_SLICE_ARG(access_key));
+  struct in6_addr address;
+  int len;
 
-  return dg_slice_of(*buffer, MIN((size_t)len, sizeof *buffer - 1));
+  if (strchr(peer, ':') && inet_pton(AF_INET6, peer, &address) == 1 &&
+      !IN6_IS_ADDR_V4MAPPED(&address)) {
+    char net[17];
+
+    dg_hex_encode(address.s6_addr, 8, net);
+    len = g_snprintf(source->text, sizeof source->text, "%s::/64|%.*s", net,
+                     DG_SLICE_ARG(access_key));
+  } else {
+    len = g_snprintf(source->text, sizeof source->text, "%s|%.*s", peer, DG_SLICE_ARG(access_key));
+  }
+  return dg_slice_of(source->text, MIN((size_t)len, sizeof source->text - 1));
+}
+
+static void count_failure(struct dg_access *access, const char *peer, struct dg_slice access_key,
+                          int64_t now_s)
+{
+  struct source source;
+
+  (void)dg_limiter_fail(access->limiter, make_source(&source, peer, access_key), now_s);
 }
 
 static int check_lockout(struct dg_access *access, const char *peer, struct dg_slice access_key,
                          int64_t now_s, struct dg_error *err)
 {
-  char buffer[256];
+  struct source source;
 
-  if (dg_limiter_locked(access->limiter, dg_slice_str(peer), now_s) ||
+  if (dg_limiter_idle(access->limiter, now_s))
+    return 0;
+  if (dg_limiter_locked(access->limiter, make_source(&source, peer, DG_SLICE_NONE), now_s) ||
       (access_key.len &&
-       dg_limiter_locked(access->limiter, pair_source(&buffer, peer, access_key), now_s)))
+       dg_limiter_locked(access->limiter, make_source(&source, peer, access_key), now_s)))
     return dg_fail(err, DG_E_SLOW_DOWN, "locked out after too many failed attempts: %s", peer);
   return 0;
 }
@@ -87,13 +115,15 @@ static int check_lockout(struct dg_access *access, const char *peer, struct dg_s
 static void count_success(struct dg_access *access, const char *peer, struct dg_slice access_key,
                           int64_t now_s)
 {
-  char buffer[256];
+  struct source source;
 
-  dg_limiter_success(access->limiter, dg_slice_str(peer), now_s);
-  dg_limiter_success(access->limiter, pair_source(&buffer, peer, access_key), now_s);
+  if (dg_limiter_idle(access->limiter, now_s))
+    return;
+  dg_limiter_success(access->limiter, make_source(&source, peer, DG_SLICE_NONE), now_s);
+  dg_limiter_success(access->limiter, make_source(&source, peer, access_key), now_s);
 }
 
-/* ---- The canonical request -------------------------------------------------------- */
+/* ---- The canonical request ---- */
 
 static bool header_is_signed(struct dg_slice signed_headers, struct dg_slice name)
 {
@@ -226,7 +256,7 @@ static bool signature_is_right(const struct dg_request *request, const struct dg
   return false;
 }
 
-/* ---- The payload's mode -------------------------------------------------------------- */
+/* ---- The payload's mode ---- */
 
 /* What x-amz-content-sha256 says, or its place in a presigned query.
  * *ret_hash is the text that goes into the canonical request. */
@@ -312,7 +342,7 @@ static int identify_open(const struct dg_request *request, const struct dg_targe
   return 0;
 }
 
-/* ---- Verification ------------------------------------------------------------------------ */
+/* ---- Verification ---- */
 
 static int fail_reason(struct dg_identity *identity, const char *reason)
 {
@@ -349,7 +379,7 @@ static int find_key(struct dg_access *access, const char *peer, struct dg_slice 
   const struct dg_credential *credential = dg_credentials_find(access->credentials, access_key);
 
   if (!credential) {
-    (void)dg_limiter_fail(access->limiter, dg_slice_str(peer), now_s);
+    count_failure(access, peer, DG_SLICE_NONE, now_s);
     return dg_fail(err, DG_E_ACCESS_DENIED, "unknown access key '%.*s'", DG_SLICE_ARG(access_key));
   }
   *ret_cached = dg_credentials_key(access->credentials, credential, scope, key);
@@ -380,7 +410,6 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
       kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "invalid_signature";
   const struct dg_credential *credential;
   struct dg_slice payload_hash;
-  char buffer[256];
   uint8_t key[32];
   bool cached, right;
 
@@ -402,8 +431,7 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
     fill_seed(identity, claim, key);
   OPENSSL_cleanse(key, sizeof key);
   if (!right) {
-    (void)dg_limiter_fail(access->limiter,
-                          pair_source(&buffer, request->peer, claim->access_key), now_s);
+    count_failure(access, request->peer, claim->access_key, now_s);
     err->code = DG_E_SIGNATURE_MISMATCH;
     err->detail[0] = '\0'; /* the standard text serves the client best */
     return fail_reason(identity, bad_signature);
@@ -453,8 +481,7 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
       return fail_reason(ret_identity, "replay");
     }
     ret_identity->remembered = true;
-    memcpy(ret_identity->replay_signature, claim.signature,
-           sizeof ret_identity->replay_signature);
+    memcpy(ret_identity->replay_signature, claim.signature, sizeof ret_identity->replay_signature);
   }
   ret_identity->kind = DG_IDENTITY_USER;
   return 0;
@@ -467,7 +494,7 @@ void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity)
   identity->remembered = false;
 }
 
-/* ---- Form uploads ---------------------------------------------------------------------------- */
+/* ---- Form uploads ---- */
 
 static int verify_form(struct dg_access *access, const struct dg_form_credentials *form,
                        const char *peer, int64_t now_s, struct dg_identity *identity,
@@ -477,7 +504,6 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
   struct dg_sigv4_scope scope;
   struct dg_slice access_key = DG_SLICE_NONE;
   uint8_t key[32], mac[32], signature[32];
-  char buffer[256];
   bool cached, right;
 
   if (!dg_slice_present(form->policy) || !dg_slice_present(form->signature))
@@ -502,7 +528,7 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
     dg_credentials_remember(access->credentials, credential, &scope, key);
   OPENSSL_cleanse(key, sizeof key);
   if (!right) {
-    (void)dg_limiter_fail(access->limiter, pair_source(&buffer, peer, access_key), now_s);
+    count_failure(access, peer, access_key, now_s);
     err->code = DG_E_SIGNATURE_MISMATCH;
     err->detail[0] = '\0';
     return -1;

@@ -57,7 +57,7 @@ void dg_limiter_free(struct dg_limiter *limiter)
   g_free(limiter);
 }
 
-static bool nothing_remembered(const struct dg_limiter *limiter, int64_t now_s)
+bool dg_limiter_idle(const struct dg_limiter *limiter, int64_t now_s)
 {
   return limiter->failures == 0 ||
          now_s >= atomic_load_explicit(&limiter->idle_s, memory_order_relaxed);
@@ -107,7 +107,7 @@ bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64
   struct entry *set, *entry;
   bool locked;
 
-  if (nothing_remembered(limiter, now_s))
+  if (dg_limiter_idle(limiter, now_s))
     return false;
   set = set_of(limiter, source, digest);
   (void)pthread_mutex_lock(&limiter->mutex);
@@ -153,7 +153,7 @@ void dg_limiter_success(struct dg_limiter *limiter, struct dg_slice source, int6
   uint8_t digest[32];
   struct entry *set, *entry;
 
-  if (nothing_remembered(limiter, now_s))
+  if (dg_limiter_idle(limiter, now_s))
     return;
   set = set_of(limiter, source, digest);
   (void)pthread_mutex_lock(&limiter->mutex);

@@ -14,6 +14,9 @@ struct dg_limiter;
 struct dg_limiter *dg_limiter_new(uint32_t failures, uint32_t window_s, uint32_t lockout_s);
 void dg_limiter_free(struct dg_limiter *limiter); /* NULL is fine */
 
+/* Is no failure remembered that still matters? Then nobody is locked out. */
+bool dg_limiter_idle(const struct dg_limiter *limiter, int64_t now_s);
+
 /* Is this source locked out? Sources are any text, an address or a pair. */
 bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
 

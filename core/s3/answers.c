@@ -61,7 +61,7 @@ static void append_rows(GString *out, const GString *rows)
     g_string_append_len(out, rows->str, (gssize)rows->len);
 }
 
-/* ---- Buckets ---------------------------------------------------------------------------- */
+/* ---- Buckets ---- */
 
 void dg_answer_buckets_begin(GString *out)
 {
@@ -119,7 +119,7 @@ void dg_answer_tagging(GString *out)
   dg_xml_end(out, "Tagging");
 }
 
-/* ---- Listings ------------------------------------------------------------------------------ */
+/* ---- Listings ---- */
 
 void dg_answer_list_object(GString *contents, const struct dg_answer_list *list,
                            const struct dg_answer_object *object)
@@ -179,7 +179,7 @@ void dg_answer_list(GString *out, const struct dg_answer_list *list, const GStri
   dg_xml_end(out, "ListBucketResult");
 }
 
-/* ---- Multipart ------------------------------------------------------------------------------- */
+/* ---- Multipart ---- */
 
 void dg_answer_upload_created(GString *out, struct dg_slice bucket, struct dg_slice key,
                               struct dg_slice upload_id)
@@ -286,7 +286,7 @@ void dg_answer_uploads(GString *out, const struct dg_answer_uploads *uploads, co
   dg_xml_end(out, "ListMultipartUploadsResult");
 }
 
-/* ---- Copy, delete, form ------------------------------------------------------------------------- */
+/* ---- Copy, delete, form ---- */
 
 void dg_answer_copied(GString *out, bool part, struct dg_slice etag, int64_t last_modified_s,
                       uint32_t checksum_kind, struct dg_slice checksum_base64)

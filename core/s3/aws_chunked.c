@@ -31,16 +31,15 @@ struct dg_aws_chunked {
   struct dg_sigv4_seed seed;
   uint64_t announced, size_bytes, chunk_left;
   char chunk_signature[65];
-  struct dg_checksum chunk_sum; /* SHA-256 of the chunk's data so far */
-  GString *line;                /* a line that spans inputs */
-  GString *trailer_block;       /* what the trailer's signature covers */
+  struct dg_checksum chunk_sum;                       /* SHA-256 of the chunk's data so far */
+  GString *line;                                      /* a line that spans inputs */
+  GString *trailer_block;                             /* what the trailer's signature covers */
   struct dg_pair trailers[DG_AWS_CHUNK_MAX_TRAILERS]; /* owned text */
   unsigned trailer_count, empty_lines;
 };
 
 struct dg_aws_chunked *dg_aws_chunked_new(enum dg_payload_mode mode,
-                                          const struct dg_sigv4_seed *seed,
-                                          uint64_t decoded_length)
+                                          const struct dg_sigv4_seed *seed, uint64_t decoded_length)
 {
   struct dg_aws_chunked *decoder = g_new0(struct dg_aws_chunked, 1);
 

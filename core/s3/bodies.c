@@ -27,7 +27,7 @@ static int check_root(unsigned depth, const char *name, const char *wanted, stru
   return 0;
 }
 
-/* ---- Delete ----------------------------------------------------------------------- */
+/* ---- Delete ---- */
 
 struct delete_parse {
   struct dg_delete_body *body;
@@ -123,7 +123,7 @@ int dg_delete_body_parse(struct dg_slice body, struct dg_delete_body **ret_body,
   return 0;
 }
 
-/* ---- CompleteMultipartUpload -------------------------------------------------------- */
+/* ---- CompleteMultipartUpload ---- */
 
 struct complete_parse {
   struct dg_complete_body *body;
@@ -223,7 +223,7 @@ int dg_complete_body_parse(struct dg_slice body, struct dg_complete_body **ret_b
   return 0;
 }
 
-/* ---- CreateBucketConfiguration --------------------------------------------------------- */
+/* ---- CreateBucketConfiguration ---- */
 
 static int create_begin(void *receiver, unsigned depth, const char *name, struct dg_error *err)
 {

@@ -84,8 +84,7 @@ int dg_conditions_check_read(const struct dg_conditions *conditions, const char 
   if (dg_slice_present(conditions->if_match)) {
     if (!dg_etag_list_matches(conditions->if_match, etag, /* weak= */ false))
       return dg_fail(err, DG_E_PRECONDITION_FAILED, "If-Match");
-  } else if (conditions->has_unmodified_since &&
-             last_modified_s > conditions->unmodified_since_s) {
+  } else if (conditions->has_unmodified_since && last_modified_s > conditions->unmodified_since_s) {
     return dg_fail(err, DG_E_PRECONDITION_FAILED, "If-Unmodified-Since");
   }
   if (dg_slice_present(conditions->if_none_match)) {
@@ -120,8 +119,8 @@ int dg_conditions_check_form(const struct dg_conditions *conditions, struct dg_e
   return 0;
 }
 
-int dg_conditions_check_write(const struct dg_conditions *conditions, bool exists,
-                              const char *etag, struct dg_error *err)
+int dg_conditions_check_write(const struct dg_conditions *conditions, bool exists, const char *etag,
+                              struct dg_error *err)
 {
   if (dg_slice_present(conditions->if_match)) {
     if (!exists)

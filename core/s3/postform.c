@@ -44,8 +44,7 @@ struct dg_postform {
 static int fail_form(struct dg_error *err, const char *what)
 {
   return dg_fail(err, DG_E_MALFORMED_POST,
-                 "The body of your POST request is not well-formed multipart/form-data: %s.",
-                 what);
+                 "The body of your POST request is not well-formed multipart/form-data: %s.", what);
 }
 
 static void clear_field(gpointer row)
@@ -56,7 +55,7 @@ static void clear_field(gpointer row)
   g_free(field->value);
 }
 
-/* ---- Header values: `form-data; name="a"; filename="b"` -------------------------------- */
+/* ---- Header values: `form-data; name="a"; filename="b"` ---- */
 
 /* The value of a parameter, unquoted; NULL if absent. */
 static char *header_parameter(struct dg_slice header, const char *wanted)
@@ -86,8 +85,8 @@ static char *header_parameter(struct dg_slice header, const char *wanted)
     } else {
       size_t end = dg_slice_find(header, ';', at);
 
-      dg_slice_append(value, dg_slice_trim(dg_slice_of(
-                                 header.data + at, (end == SIZE_MAX ? header.len : end) - at)));
+      dg_slice_append(value, dg_slice_trim(dg_slice_of(header.data + at,
+                                                       (end == SIZE_MAX ? header.len : end) - at)));
       at = end;
     }
     if (dg_slice_equal_nocase(name, dg_slice_str(wanted)))
@@ -100,8 +99,8 @@ static bool starts_nocase(struct dg_slice text, const char *prefix)
 {
   size_t len = strlen(prefix);
 
-  return text.len >= len && dg_slice_equal_nocase(dg_slice_of(text.data, len),
-                                                  dg_slice_str(prefix));
+  return text.len >= len &&
+         dg_slice_equal_nocase(dg_slice_of(text.data, len), dg_slice_str(prefix));
 }
 
 int dg_postform_new(struct dg_slice content_type, struct dg_postform **ret_form,
@@ -148,7 +147,7 @@ void dg_postform_free(struct dg_postform *form)
   g_free(form);
 }
 
-/* ---- Looking for the delimiter ------------------------------------------------------------ */
+/* ---- Looking for the delimiter ---- */
 
 /* Continues a delimiter begun in earlier input. Only its first byte is a CR, so
  * on a mismatch everything held is data. 1: the delimiter is complete; 0: more
@@ -175,8 +174,7 @@ static int continue_held(struct dg_postform *form, struct dg_slice *io_input,
 
 /* Takes data up to the delimiter. 1: the delimiter was passed; 0: *ret_data, if
  * not empty, is data, and there may be more. */
-static int take_data(struct dg_postform *form, struct dg_slice *io_input,
-                     struct dg_slice *ret_data)
+static int take_data(struct dg_postform *form, struct dg_slice *io_input, struct dg_slice *ret_data)
 {
   const char *hit, *tail;
   size_t len;
@@ -207,7 +205,7 @@ static int take_data(struct dg_postform *form, struct dg_slice *io_input,
   return 0;
 }
 
-/* ---- Parts ------------------------------------------------------------------------------------ */
+/* ---- Parts ---- */
 
 static int parse_part_header(struct dg_postform *form, struct dg_slice line, struct dg_error *err)
 {
@@ -352,8 +350,8 @@ static int keep_data(struct dg_postform *form, struct dg_slice data, struct dg_e
   return 0;
 }
 
-int dg_postform_feed(struct dg_postform *form, struct dg_slice *io_input,
-                     struct dg_slice *ret_file, struct dg_error *err)
+int dg_postform_feed(struct dg_postform *form, struct dg_slice *io_input, struct dg_slice *ret_file,
+                     struct dg_error *err)
 {
   *ret_file = DG_SLICE("");
   while (io_input->len) {
@@ -406,11 +404,12 @@ int dg_postform_finish(struct dg_postform *form, struct dg_error *err)
   if (form->file_ended)
     return 0;
   if (!form->file_reached && form->state == EPILOGUE)
-    return dg_fail(err, DG_E_INVALID_ARGUMENT, "POST requires exactly one file upload per request.");
+    return dg_fail(err, DG_E_INVALID_ARGUMENT,
+                   "POST requires exactly one file upload per request.");
   return fail_form(err, "it ends before the closing boundary");
 }
 
-/* ---- Fields -------------------------------------------------------------------------------------- */
+/* ---- Fields ---- */
 
 struct dg_slice dg_postform_field(const struct dg_postform *form, const char *name)
 {
@@ -488,8 +487,7 @@ static struct dg_slice policy_value(void *receiver, const char *name)
 }
 
 int dg_postform_policy_check(struct dg_postform *form, struct dg_slice bucket, int64_t now_s,
-                             uint64_t *ret_min_bytes, uint64_t *ret_max_bytes,
-                             struct dg_error *err)
+                             uint64_t *ret_min_bytes, uint64_t *ret_max_bytes, struct dg_error *err)
 {
   struct dg_slice encoded = dg_postform_field(form, "policy");
   g_autofree char *text = NULL;
@@ -506,8 +504,7 @@ int dg_postform_policy_check(struct dg_postform *form, struct dg_slice bucket, i
     return -1;
   result = dg_post_policy_check(policy, bucket, policy_value, form, now_s, err);
   for (guint i = 0; result == 0 && i < form->fields->len; i++)
-    result = dg_post_policy_covers(
-        policy, g_array_index(form->fields, struct field, i).name, err);
+    result = dg_post_policy_covers(policy, g_array_index(form->fields, struct field, i).name, err);
   if (result == 0)
     dg_post_policy_size(policy, ret_min_bytes, ret_max_bytes);
   dg_post_policy_free(policy);

@@ -184,8 +184,8 @@ static bool condition_holds(const struct condition *condition, struct dg_slice v
 }
 
 int dg_post_policy_check(const struct dg_post_policy *policy, struct dg_slice bucket,
-                         struct dg_slice (*value)(void *receiver, const char *name),
-                         void *receiver, int64_t now_s, struct dg_error *err)
+                         struct dg_slice (*value)(void *receiver, const char *name), void *receiver,
+                         int64_t now_s, struct dg_error *err)
 {
   if (now_s > policy->expires_s)
     return dg_fail(err, DG_E_ACCESS_DENIED, "Invalid according to Policy: Policy expired.");
@@ -208,7 +208,7 @@ int dg_post_policy_covers(const struct dg_post_policy *policy, const char *field
                           struct dg_error *err)
 {
   /* The signature's own fields are bound by the signature itself. */
-  static const char *const exempt[] = {"policy",           "x-amz-signature", "x-amz-credential",
+  static const char *const exempt[] = {"policy",          "x-amz-signature", "x-amz-credential",
                                        "x-amz-algorithm", "x-amz-date",      "file",
                                        "submit"};
 
@@ -221,8 +221,8 @@ int dg_post_policy_covers(const struct dg_post_policy *policy, const char *field
     if (g_ascii_strcasecmp(g_array_index(policy->conditions, struct condition, i).field, field) ==
         0)
       return 0;
-  return dg_fail(err, DG_E_ACCESS_DENIED,
-                 "Invalid according to Policy: Extra input fields: %.100s", field);
+  return dg_fail(err, DG_E_ACCESS_DENIED, "Invalid according to Policy: Extra input fields: %.100s",
+                 field);
 }
 
 void dg_post_policy_size(const struct dg_post_policy *policy, uint64_t *ret_min_bytes,

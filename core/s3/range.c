@@ -84,9 +84,10 @@ int dg_copy_range_parse(struct dg_slice header, uint64_t size_bytes, struct dg_r
 
   if (!split(header, &first_text, &last_text) || !parse_position(first_text, &first) ||
       !parse_position(last_text, &last) || last < first)
-    return dg_fail(err, DG_E_INVALID_ARGUMENT,
-                   "The x-amz-copy-source-range value must be of the form bytes=first-last, where "
-                   "first and last are the zero-based offsets of the first and last bytes to copy.");
+    return dg_fail(
+        err, DG_E_INVALID_ARGUMENT,
+        "The x-amz-copy-source-range value must be of the form bytes=first-last, where "
+        "first and last are the zero-based offsets of the first and last bytes to copy.");
   if (last >= size_bytes)
     return dg_fail(err, DG_E_INVALID_RANGE, "copy range ends at %" PRIu64 " of %" PRIu64, last,
                    size_bytes);

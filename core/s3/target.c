@@ -17,7 +17,7 @@ static const struct {
 #undef DG_OP_ROW
 };
 
-/* ---- Which operation ----------------------------------------------------------
+/* ---- Which operation ----
  *
  * A subresource is a query parameter that turns a request into another
  * operation. The first row that fits wins; a row without a parameter is what a
@@ -29,7 +29,10 @@ struct rule {
   enum dg_op op;
 };
 
-#define RULE(method, param, op) {(method), {(param), sizeof(param) - 1}, (op)}
+#define RULE(method, param, op)                                                                    \
+  {                                                                                                \
+    (method), {(param), sizeof(param) - 1}, (op)                                                   \
+  }
 
 static const struct rule bucket_rules[] = {
     RULE("GET", "uploads", DG_OP_LIST_MULTIPART_UPLOADS),
@@ -160,8 +163,7 @@ static enum dg_op find_operation(const struct dg_request *request, const struct 
   }
   if (target->key.len == 0) {
     op = find_rule(bucket_rules, G_N_ELEMENTS(bucket_rules), request, target);
-    if (op == DG_OP_LIST_OBJECTS &&
-        dg_slice_equal_str(dg_target_param(target, "list-type"), "2"))
+    if (op == DG_OP_LIST_OBJECTS && dg_slice_equal_str(dg_target_param(target, "list-type"), "2"))
       op = DG_OP_LIST_OBJECTS_V2;
     return op;
   }
@@ -173,7 +175,7 @@ static enum dg_op find_operation(const struct dg_request *request, const struct 
   return op;
 }
 
-/* ---- Path, host and query ------------------------------------------------------ */
+/* ---- Path, host and query ---- */
 
 /* The host without its port. An IPv6 literal keeps its brackets. */
 static struct dg_slice host_name(struct dg_slice host)
@@ -245,12 +247,11 @@ static int decode_params(struct dg_slice query, struct dg_param *params, char **
 
   for (size_t i = 0; dg_query_next(&query, &pair); i++) {
     params[i].value = DG_SLICE_NONE;
-    if (decode_into(io_place, pair.name, /* plus_is_space= */ true, "query string",
-                    &params[i].name, err) < 0)
+    if (decode_into(io_place, pair.name, /* plus_is_space= */ true, "query string", &params[i].name,
+                    err) < 0)
       return -1;
-    if (dg_slice_present(pair.value) &&
-        decode_into(io_place, pair.value, /* plus_is_space= */ true, "query string",
-                    &params[i].value, err) < 0)
+    if (dg_slice_present(pair.value) && decode_into(io_place, pair.value, /* plus_is_space= */ true,
+                                                    "query string", &params[i].value, err) < 0)
       return -1;
   }
   return 0;
@@ -330,7 +331,7 @@ bool dg_op_served(enum dg_op op)
   return operations[op].served;
 }
 
-/* ---- x-amz-copy-source ------------------------------------------------------------ */
+/* ---- x-amz-copy-source ---- */
 
 int dg_copy_source_parse(struct dg_slice header, char **ret_memory, struct dg_slice *ret_bucket,
                          struct dg_slice *ret_key, struct dg_slice *ret_version,

@@ -349,6 +349,58 @@ START_TEST(a_hundred_wrong_signatures_lock_that_key_at_that_address)
 }
 END_TEST
 
+/* The code that a request with this signature gets from this address. */
+static int32_t verify_from(struct dg_access *access, const char *head, const char *peer)
+{
+  struct request_text r;
+  struct dg_target target = {0};
+  struct dg_identity identity;
+  struct dg_error err = {0};
+
+  request_text_init(&r, head);
+  g_strlcpy(r.request.peer, peer, sizeof r.request.peer);
+  ck_assert_int_eq(dg_target_parse(&r.request, virtual_hosts, &target, &err), 0);
+  if (dg_identity_verify(access, &r.request, &target, DAY, &identity, &err) == 0)
+    err.code = 0;
+  dg_target_clear(&target);
+  request_text_clear(&r);
+  return err.code;
+}
+
+START_TEST(an_ipv6_client_is_its_whole_network)
+{
+  struct dg_access_params params = standard_params();
+  struct dg_access *access = dg_access_new(&params);
+  g_autoptr(GString) wrong = g_string_new(get_object);
+
+  g_string_replace(wrong, "bytes=0-9", "bytes=0-8", 0);
+  for (int i = 0; i < 100; i++) {
+    g_autofree char *peer = g_strdup_printf("2001:db8:0:1::%x", i + 1);
+
+    ck_assert_int_eq(verify_from(access, wrong->str, peer), DG_E_SIGNATURE_MISMATCH);
+  }
+  ck_assert_int_eq(verify_from(access, get_object, "2001:db8:0:1:ffff::1"), DG_E_SLOW_DOWN);
+  ck_assert_int_eq(verify_from(access, get_object, "2001:db8:0:2::1"), 0);
+  ck_assert_int_eq(verify_from(access, get_object, "::ffff:192.0.2.9"), 0);
+  dg_access_free(access);
+}
+END_TEST
+
+START_TEST(unknown_keys_lock_the_address_and_nobody_elses)
+{
+  struct dg_access_params params = standard_params();
+  struct dg_access *access = dg_access_new(&params);
+  g_autoptr(GString) unknown = g_string_new(get_object);
+
+  g_string_replace(unknown, KEY, "AKIAIOSFODNN7EXAMPLF", 0);
+  for (int i = 0; i < 100; i++)
+    ck_assert_int_eq(verify_from(access, unknown->str, "192.0.2.7"), DG_E_ACCESS_DENIED);
+  ck_assert_int_eq(verify_from(access, get_object, "192.0.2.7"), DG_E_SLOW_DOWN);
+  ck_assert_int_eq(verify_from(access, get_object, "192.0.2.8"), 0);
+  dg_access_free(access);
+}
+END_TEST
+
 START_TEST(a_success_forgets_earlier_failures)
 {
   struct dg_access_params params = standard_params();
@@ -625,6 +677,8 @@ int main(void)
   tcase_add_test(tc, a_repeated_mutation_is_a_replay_and_a_repeated_read_is_not);
   tcase_add_test(tc, a_wrong_signature_is_not_remembered_as_seen);
   tcase_add_test(tc, a_hundred_wrong_signatures_lock_that_key_at_that_address);
+  tcase_add_test(tc, an_ipv6_client_is_its_whole_network);
+  tcase_add_test(tc, unknown_keys_lock_the_address_and_nobody_elses);
   tcase_add_test(tc, a_success_forgets_earlier_failures);
   tcase_add_test(tc, open_mode_verifies_nothing_but_reads_the_payload_mode);
   tcase_add_test(tc, no_credentials_configured_means_nobody_gets_in);
