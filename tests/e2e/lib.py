@@ -386,9 +386,19 @@ def main():
             traceback.print_exc()
             sys.stderr.flush()
     for server in _servers:
-        if server.process is not None and server.process.poll() not in (None, 0):
+        if server.process is None:
+            continue
+        ended = server.process.poll()
+        if ended is not None:
             failed += 1
-            print("not ok %s: a server ended by itself with %d" % (topic, server.process.poll()),
+            print("not ok %s: a server ended by itself with %d" % (topic, ended), flush=True)
+            sys.stderr.write(server.log()[-6000:])
+            server.process = None
+            continue
+        code = server.stop()
+        if code != 0:  # with sanitizers: leaks, too
+            failed += 1
+            print("not ok %s: a server ended with %d when it was told to stop" % (topic, code),
                   flush=True)
             sys.stderr.write(server.log()[-6000:])
     sys.exit(1 if failed else 0)

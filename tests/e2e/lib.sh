@@ -86,12 +86,15 @@ case_() {
 # random_file PATH BYTES
 random_file() { head -c "$2" /dev/urandom >"$1"; }
 
+# The server must still be there, and leave by itself when told to.
 finish() {
-  if ! kill -0 "$server_pid" 2>/dev/null; then
-    echo "not ok $topic: the server still runs at the end"
+  kill -TERM "$server_pid" 2>/dev/null
+  if ! wait "$server_pid"; then
+    echo "not ok $topic: the server runs to the end and stops when told"
     tail -n 60 "$work/server.log" >&2
     failures=$((failures + 1))
   fi
+  server_pid=
   [ "$failures" = 0 ]
   exit
 }
