@@ -72,7 +72,8 @@ static char *build_tree_dir(void)
     g_free(dir);
     dir = parent;
   }
-  for (top = g_path_get_dirname(dir); strlen(top) > 1;) {
+  top = g_path_get_dirname(dir);
+  for (int level = 0; level < 2; level++) { /* core/ and tools/, then tests/unit/ */
     char *parent;
 
     g_free(status);
@@ -100,12 +101,14 @@ char **dg_plug_search_path(const char *plugin_dir)
 {
   GPtrArray *dirs = g_ptr_array_new();
   const char *from_env = getenv("DGP_PLUGIN_DIR");
+  g_auto(GStrv) env_dirs = g_strsplit(from_env ? from_env : "", ":", -1);
   g_autofree char *build_tree = build_tree_dir();
 
   if (plugin_dir && *plugin_dir)
     add_dir(dirs, plugin_dir);
-  if (from_env && *from_env)
-    add_dir(dirs, from_env);
+  for (char **dir = env_dirs; *dir; dir++)
+    if (**dir)
+      add_dir(dirs, *dir);
   if (build_tree)
     add_dir(dirs, build_tree);
   add_dir(dirs, PLUGINDIR);

@@ -46,9 +46,9 @@ struct dg_plug_table;
 struct dg_plug_table *dg_plug_table_new(const char *const *dirs);
 void dg_plug_table_free(struct dg_plug_table *table);
 
-/* The usual search path: plugin_dir (may be NULL), DGP_PLUGIN_DIR, the build
- * tree when the program runs from one, the installed directory. The first hit
- * wins. Free with g_strfreev(). */
+/* The usual search path: plugin_dir (may be NULL), DGP_PLUGIN_DIR (colons
+ * between several), the build tree when the program runs from one, the
+ * installed directory. The first hit wins. Free with g_strfreev(). */
 char **dg_plug_search_path(const char *plugin_dir);
 
 /* The module of that name ("backend-fs"), loaded on first use. Borrowed from
