@@ -3,7 +3,7 @@
 
 #include "core/app.h"
 
-#include <time.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "common/fault.h"
@@ -34,6 +34,8 @@ struct dg_app {
   struct dg_server_context context;
   struct dg_server *server;
   uint64_t next_sweep_ms;
+  _Atomic uint64_t refused_seen; /* of dg_server_stats.refused_total, already counted */
+  double hits_seen, misses_seen; /* at the last tick */
 };
 
 struct dg_log *dg_app_log(struct dg_app *app)
@@ -63,18 +65,34 @@ static void on_plugin_call(void *receiver, const char *instance, const char *op,
 
   dg_metrics_add(app->metrics, DG_METRIC_PLUGIN_CALLS_TOTAL, instance, op,
                  error_code ? "error" : "ok", 1);
+  if (!strcmp(op, "list"))
+    dg_metrics_add(app->metrics, DG_METRIC_DELEGATED_LIST_UPSTREAM_PAGES_TOTAL, NULL, NULL, NULL,
+                   1);
+}
+
+static double miss_rate(double hits, double misses)
+{
+  return hits + misses > 0 ? misses / (hits + misses) : 0;
 }
 
 static void collect(void *receiver, struct dg_metrics *metrics)
 {
   struct dg_app *app = receiver;
   struct dg_server_stats stats;
+  uint64_t seen;
 
+  dg_metrics_set(metrics, DG_METRIC_CACHE_MISS_RATE_RATIO, NULL, NULL,
+                 miss_rate(dg_metrics_counter(metrics, DG_METRIC_CACHE_HITS_TOTAL),
+                           dg_metrics_counter(metrics, DG_METRIC_CACHE_MISSES_TOTAL)));
   if (!app->server)
     return;
   dg_server_stats(app->server, &stats);
   dg_metrics_set(metrics, DG_METRIC_HTTP_CONNECTIONS, NULL, NULL, stats.connections);
   dg_metrics_set(metrics, DG_METRIC_HTTP_REQUESTS_INFLIGHT, NULL, NULL, stats.active_requests);
+  seen = atomic_exchange(&app->refused_seen, stats.refused_total);
+  if (stats.refused_total > seen)
+    dg_metrics_add(metrics, DG_METRIC_HTTP_REFUSED_TOTAL, "too_many_connections", NULL, NULL,
+                   (double)(stats.refused_total - seen));
 }
 
 /* ---- Start-up lines ----------------------------------------------------------------- */
@@ -269,8 +287,12 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
 
 /* ---- Running and ending -------------------------------------------------------------------- */
 
-static void warn_about_cache(const struct dg_app *app)
+/* Once a minute: is the cache too small for what is asked of it? */
+static void warn_about_cache(struct dg_app *app)
 {
+  double hits = dg_metrics_counter(app->metrics, DG_METRIC_CACHE_HITS_TOTAL);
+  double misses = dg_metrics_counter(app->metrics, DG_METRIC_CACHE_MISSES_TOTAL);
+  double new_hits = hits - app->hits_seen, new_misses = misses - app->misses_seen;
   struct dg_engine_stats stats;
 
   dg_engine_stats(app->engine, &stats);
@@ -279,6 +301,13 @@ static void warn_about_cache(const struct dg_app *app)
                 "[cache] In-memory reference cache is over 90%% full used_bytes=%" G_GUINT64_FORMAT
                 " max_bytes=%" G_GUINT64_FORMAT,
                 stats.cache_size_bytes, stats.cache_max_bytes);
+  if (new_hits + new_misses >= 10 && miss_rate(new_hits, new_misses) > 0.5)
+    dg_log_warn(app->log, "cache.misses",
+                "[cache] More than half of the look-ups missed hits=%.0f misses=%.0f: raise "
+                "cache_size_mb or DGP_CACHE_MB",
+                new_hits, new_misses);
+  app->hits_seen = hits;
+  app->misses_seen = misses;
 }
 
 uint32_t dg_app_tick(struct dg_app *app)

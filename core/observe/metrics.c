@@ -240,6 +240,24 @@ void dg_metrics_observe(struct dg_metrics *metrics, enum dg_metric id, const cha
   bump_count(&series->count);
 }
 
+double dg_metrics_counter(struct dg_metrics *metrics, enum dg_metric id)
+{
+  double sum = 0;
+
+  g_assert(rows[id].type == TYPE_COUNTER);
+  g_mutex_lock(&metrics->mutex);
+  for (const struct shard *shard = metrics->shards; shard; shard = shard->next)
+    for (int i = 0; i < CHAINS; i++) {
+      struct series *series = atomic_load_explicit(&shard->chains[i], memory_order_acquire);
+
+      for (; series; series = atomic_load_explicit(&series->next, memory_order_relaxed))
+        if (series->id == id)
+          sum += atomic_load_explicit(&series->value, memory_order_relaxed);
+    }
+  g_mutex_unlock(&metrics->mutex);
+  return sum;
+}
+
 void dg_metrics_set_collector(struct dg_metrics *metrics,
                               void (*collect)(void *receiver, struct dg_metrics *metrics),
                               void *receiver)

@@ -31,6 +31,10 @@ void dg_metrics_set(struct dg_metrics *metrics, enum dg_metric id, const char *l
 void dg_metrics_observe(struct dg_metrics *metrics, enum dg_metric id, const char *label1,
                         const char *label2, double value);                   /* histogram */
 
+/* A counter's value now, over all its labels. Walks the shards: not for the
+ * request path. */
+double dg_metrics_counter(struct dg_metrics *metrics, enum dg_metric id);
+
 /* Called before each print, to set gauges that are read from elsewhere. One
  * collector; [startup]. */
 void dg_metrics_set_collector(struct dg_metrics *metrics,

@@ -157,6 +157,7 @@ START_TEST(counters_of_several_threads_add_up)
   for (int i = 0; i < 4; i++)
     g_thread_join(threads[i]);
   text = printed(metrics);
+  ck_assert_double_eq(dg_metrics_counter(metrics, DG_METRIC_HTTP_REQUESTS_TOTAL), 4000);
   ck_assert_ptr_nonnull(strstr(text, "deltaglider_http_requests_total{method=\"GET\",status=\"200\","
                                      "operation=\"get_object\"} 4000\n"));
   dg_metrics_free(metrics);
