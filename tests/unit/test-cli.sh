@@ -1,0 +1,51 @@
+#!/bin/sh
+# The command line: exit codes, and that messages name place and remedy.
+set -eu
+server=$top_builddir/core/deltaglider_proxy
+work=$(mktemp -d "${TMPDIR:-/tmp}/test-cli-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+for name in $(env | sed -n 's/^\(DGP_[A-Z_]*\)=.*/\1/p'); do unset "$name"; done
+unset RUST_LOG
+bad=0
+
+# expect CODE WORDS COMMAND...: the exit code, and words in the output
+expect() {
+  want=$1 words=$2
+  shift 2
+  code=0
+  (cd "$work" && "$@") >"$work/out" 2>&1 || code=$?
+  if [ "$code" -ne "$want" ] || ! grep -qF -e "$words" "$work/out"; then
+    echo "test-cli: $*: exit $code instead of $want, or without '$words':"
+    cat "$work/out"
+    bad=$((bad + 1))
+  fi
+}
+
+cat >"$work/good.yaml" <<'TEXT'
+access: { access_key_id: a, secret_access_key: b }
+storage: { filesystem: ./data }
+TEXT
+printf 'advanced:\n  cache_sise_mb: 1\n' >"$work/typo.yaml"
+printf 'advanced: [' >"$work/torn.yaml"
+
+expect 0 "deltaglider_proxy " "$server" --version
+expect 0 "Usage:" "$server" --help
+expect 2 "--help" "$server" --no-such-option
+expect 2 "unknown command" "$server" frobnicate
+expect 0 "backend-fs" "$server" --list-plugins
+expect 0 "path (path" "$server" --describe-plugin backend-fs
+expect 1 "not found in" "$server" --describe-plugin backend-nowhere
+expect 0 "DGP_LISTEN_ADDR=" "$server" --show-env
+expect 0 "listen_addr:" "$server" config defaults
+expect 0 "good.yaml: valid" "$server" config lint good.yaml
+expect 3 "nofile" "$server" config lint nofile
+expect 4 "torn.yaml:" "$server" config lint torn.yaml
+expect 6 "typo.yaml:2:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?" \
+  "$server" config lint typo.yaml
+expect 1 "set access.access_key_id" "$server" --data-dir data
+expect 1 "DGP_FAULT" env DGP_FAULT=x "$server" --config good.yaml
+expect 1 "undefined symbol: nobody_defines_this" \
+  "$server" --plugin-dir "$top_builddir/tests/unit" --describe-plugin codec-broken
+[ ! -e "$work/data" ] || { echo "test-cli: a refused start left files"; bad=$((bad + 1)); }
+[ "$bad" -eq 0 ] || exit 1
+echo "test-cli: exit codes and messages are as the manual says"
