@@ -62,7 +62,7 @@ static void fill_reference(uint8_t *bytes)
 {
   contract_bytes(bytes, REF_BYTES, 42);
   for (size_t at = 4096; at + 8192 < REF_BYTES; at += 65536)
-    memcpy(bytes + at, bytes + at / 2, 4096);
+    memmove(bytes + at, bytes + at / 2, 4096);
   memset(bytes + 100000, 0, 50000);
 }
 
