@@ -170,6 +170,16 @@ START_TEST(what_cannot_be_trusted_is_corrupt)
     "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"user_metadata\":{\"a\":1}}",
     "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"note\":\"delta\"}",
     "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\"}trailing",
+    "{\"file_size\":01,\"created_at\":\"2026-04-01T12:30:05Z\"}",
+    "{\"file_size\":1.0,\"created_at\":\"2026-04-01T12:30:05Z\"}",
+    "{\"file_size\":18446744073709551616,\"created_at\":\"2026-04-01T12:30:05Z\"}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"md5\":\"\\ud800\"}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"md5\":\"\\u0000\"}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"md5\":\"a\nb\"}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"u\":nul}",
+    "{\"file_size\":1,\"created_at\":\"2026-04-01T12:30:05Z\",\"user_metadata\":{\"a\":\"\",\"a\":\"\"}}",
+    "{\"file_size\":1,\"created_at\":\"9999-12-31T23:59:59-23:59\"}",
     "\xff\xfe"};
 
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
