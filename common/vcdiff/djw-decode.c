@@ -9,49 +9,55 @@
 
 #include "common/banned.h"
 
-/* Reads count values in run- and move-to-front coding. front is the list of
- * possible values, in order. With `stride`, a value that was 0 that far back
- * is 0 again and takes no part. */
-static int read_values(struct dg_bits *bits, const struct dg_huffman *code, uint8_t *front,
-                       unsigned front_len, size_t stride, uint8_t *values, size_t count)
-{
-  uint64_t run = 0;
-  unsigned digit = 0;
+/* ---- Run- and move-to-front coding ------------------------------------------ */
 
-  for (size_t i = 0; i < count;) {
+/* Values on their way in. A run may go on from one call to the next. */
+struct values {
+  struct dg_bits *bits;
+  const struct dg_huffman *code;
+  uint8_t *front; /* the possible values, in order */
+  unsigned front_len;
+  unsigned digit; /* of the run being read */
+  uint64_t run;   /* how often front[0] is still to be repeated */
+};
+
+static int read_values(struct values *in, uint8_t *out, size_t count)
+{
+  uint8_t *end = out + count;
+
+  while (out < end) {
     int symbol;
 
-    if (stride != 0 && i >= stride && values[i - stride] == 0) {
-      values[i++] = 0;
+    if (in->run > 0) {
+      size_t part = in->run < (size_t)(end - out) ? (size_t)in->run : (size_t)(end - out);
+
+      memset(out, in->front[0], part);
+      out += part;
+      in->run -= part;
       continue;
     }
-    if (run > 0) {
-      values[i++] = front[0];
-      run--;
-      continue;
-    }
-    dg_bits_fill(bits);
-    symbol = dg_huffman_decode(code, bits);
-    if (symbol < 0 || !dg_bits_sound(bits))
+    dg_bits_fill(in->bits);
+    symbol = dg_huffman_decode(in->code, in->bits);
+    if (symbol < 0 || !dg_bits_sound(in->bits))
       return -1;
     if (symbol <= 1) {
-      run = (uint64_t)(symbol + 1) << digit;
-      if (++digit > 32)
+      if (in->digit > 32)
         return -1;
+      in->run = (uint64_t)(symbol + 1) << in->digit++;
     } else {
       unsigned place = (unsigned)symbol - 1;
       uint8_t value;
 
-      if (place >= front_len)
+      if (place >= in->front_len)
         return -1;
-      value = front[place];
-      memmove(front + 1, front, place);
-      front[0] = value;
-      values[i++] = value;
-      digit = 0;
+      value = in->front[place];
+      memmove(in->front + 1, in->front, place);
+      in->front[0] = value;
+      *out++ = value;
+      in->digit = 0;
     }
   }
-  return run == 0 ? 0 : -1;
+  return 0;
 }
 
 /* The code for code lengths, then those lengths for every code. */
@@ -59,22 +65,33 @@ static int read_codes(struct dg_bits *bits, struct dg_huffman *codes, unsigned c
 {
   uint8_t front[DG_DJW_LENGTH_VALUES] = DG_DJW_LENGTH_ORDER;
   uint8_t symbol_lengths[DG_DJW_LENGTH_SYMBOLS] = {0};
-  uint8_t lengths[DG_DJW_CODES_MAX * DG_HUFFMAN_SYMBOLS];
-  unsigned given = DG_DJW_LENGTH_ALWAYS + dg_bits_number(bits, DG_DJW_EXTRA_BITS);
+  uint8_t lengths[DG_HUFFMAN_SYMBOLS], given[DG_HUFFMAN_SYMBOLS], used[DG_HUFFMAN_SYMBOLS];
+  unsigned symbol_count = DG_DJW_LENGTH_ALWAYS + dg_bits_number(bits, DG_DJW_EXTRA_BITS);
+  struct dg_huffman length_code;
+  struct values in = {
+      .bits = bits, .code = &length_code, .front = front, .front_len = DG_DJW_LENGTH_VALUES};
 
-  for (unsigned i = 0; i < given; i++)
+  for (unsigned i = 0; i < symbol_count; i++)
     symbol_lengths[i] = (uint8_t)dg_bits_number(bits, DG_DJW_LENGTH_BITS);
-  /* The room of the first code serves for the code of code lengths: it is
-   * built anew right after. */
-  if (dg_huffman_init(&codes[0], symbol_lengths, DG_DJW_LENGTH_SYMBOLS) < 0 ||
-      read_values(bits, &codes[0], front, DG_DJW_LENGTH_VALUES, DG_HUFFMAN_SYMBOLS, lengths,
-                  (size_t)code_count * DG_HUFFMAN_SYMBOLS) < 0)
+  if (dg_huffman_init(&length_code, symbol_lengths, DG_DJW_LENGTH_SYMBOLS) < 0)
     return -1;
-  for (unsigned i = 0; i < code_count; i++)
-    if (dg_huffman_init(&codes[i], lengths + (size_t)i * DG_HUFFMAN_SYMBOLS, DG_HUFFMAN_SYMBOLS) <
-        0)
+  memset(lengths, 1, sizeof lengths);
+  for (unsigned code = 0; code < code_count; code++) {
+    unsigned used_count = 0;
+
+    /* A byte that the code before does not know is not mentioned any more. */
+    for (unsigned s = 0; s < DG_HUFFMAN_SYMBOLS; s++) {
+      used[used_count] = (uint8_t)s;
+      used_count += lengths[s] != 0;
+    }
+    if (read_values(&in, given, used_count) < 0)
       return -1;
-  return 0;
+    for (unsigned i = 0; i < used_count; i++)
+      lengths[used[i]] = given[i];
+    if (dg_huffman_init(&codes[code], lengths, DG_HUFFMAN_SYMBOLS) < 0)
+      return -1;
+  }
+  return in.run == 0 ? 0 : -1;
 }
 
 static int read_selectors(struct dg_bits *bits, unsigned code_count, uint8_t *selectors,
@@ -83,14 +100,16 @@ static int read_selectors(struct dg_bits *bits, unsigned code_count, uint8_t *se
   uint8_t front[DG_DJW_CODES_MAX];
   uint8_t lengths[DG_DJW_CODES_MAX + 1];
   struct dg_huffman code;
+  struct values in = {.bits = bits, .code = &code, .front = front, .front_len = code_count};
 
   for (unsigned i = 0; i <= code_count; i++)
     lengths[i] = (uint8_t)dg_bits_number(bits, DG_DJW_SELECTOR_BITS);
   for (unsigned i = 0; i < code_count; i++)
     front[i] = (uint8_t)i;
-  if (dg_huffman_init(&code, lengths, code_count + 1) < 0)
+  if (dg_huffman_init(&code, lengths, code_count + 1) < 0 ||
+      read_values(&in, selectors, sector_count) < 0)
     return -1;
-  return read_values(bits, &code, front, code_count, 0, selectors, sector_count);
+  return in.run == 0 ? 0 : -1;
 }
 
 /* ---- Bytes ------------------------------------------------------------------ */
