@@ -152,6 +152,12 @@ static int parse_head(struct dg_stream *stream, size_t len, struct dg_head_refus
   return dg_head_parse(stream->head_text, len, DG_HEAD_MAX_FIELDS, &stream->head, ret_refusal);
 }
 
+/* Health and metrics are asked for most when every slot is taken: they need none. */
+static bool is_own_endpoint(struct dg_slice raw_path)
+{
+  return raw_path.len >= 3 && memcmp(raw_path.data, "/_/", 3) == 0;
+}
+
 /* Returns whether there is more to do now. */
 static bool run_head(struct dg_conn *conn)
 {
@@ -201,7 +207,7 @@ static bool run_head(struct dg_conn *conn)
   conn->window_in = conn->window_out = FRESH;
   if (stream->head.raw_path.data[0] == '*') {
     dg_stream_answer_options(stream);
-  } else if (dg_slot_take(conn)) {
+  } else if (is_own_endpoint(stream->head.raw_path) || dg_slot_take(conn)) {
     dg_stream_start(stream);
   } else {
     conn->state = DG_CONN_QUEUED;

@@ -42,7 +42,7 @@ struct evhtp_connection;
                                           kernels hold megabytes, so progress shows in large steps */
 #define DG_GATE_LINGER_MS 2000u        /* silence that ends the draining of a refused body */
 #define DG_GATE_LINGER_TOTAL_MS 30000u
-#define DG_GATE_LINGER_BYTES (64u * 1024u * 1024u)
+#define DG_GATE_LINGER_BYTES (1024u * 1024u * 1024u) /* thrown away uncopied */
 #define DG_GATE_DRAIN_BYTES (1024u * 1024u) /* rest of a refused body worth keeping alive for */
 #define DG_GATE_SWEEP_MS 250u
 

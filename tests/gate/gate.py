@@ -346,7 +346,7 @@ def waiting_costs_no_cpu():
             c.request("GET", "/sleep?ms=1000")
             threading.Thread(target=c.send, args=[(b"GET /tiny HTTP/1.1\r\n" + HOST + b"\r\n") * 9000]
                              ).start()
-            server.until(lambda s: s["active"] == 2, "not begun")
+            server.until(lambda s: s["active"] == 1, "not begun")
             before = server.cpu_seconds()
             assert c.response().status == 200
             assert server.cpu_seconds() - before < 0.3, "the loop spins beside a full input"
@@ -379,6 +379,16 @@ def requests_beyond_the_limit_wait_for_their_turn():
         took = time.monotonic() - begun
         assert took > 0.55, f"{took}: not two at a time"
         server.idle()
+
+
+@case
+def health_is_told_while_every_slot_is_taken():
+    with Gate("-c", 1) as server, server.connect() as c, server.connect() as d:
+        c.request("GET", "/sleep?ms=500")
+        server.until(lambda s: s["active"] == 1, "not begun")
+        d.request("GET", "/tiny")
+        assert server.until(lambda s: s["queued"] == 1, "not queued")["active"] == 1
+        assert c.response().status == 200 and d.response().status == 200
 
 
 @case
@@ -446,13 +456,13 @@ def blocked_workers_do_not_starve_short_requests():
     with Gate("-w", 8) as server:
         uploads = [server.connect(FOREVER) for _ in range(12)]
         for c in uploads:
-            c.request("PUT", "/sink?delay=700", b"x" * 10)
+            c.request("PUT", "/sink?delay=1500", b"x" * 10)
         server.until(lambda s: s["opened"] >= 6, "uploads did not begin")
         with server.connect() as c:
             begun = time.monotonic()
             for _ in range(20):
                 assert c.request("GET", "/hop").response().status == 200
-            assert time.monotonic() - begun < 0.6
+            assert time.monotonic() - begun < 1.2
         for c in uploads:
             assert c.response().status == 200
 
@@ -494,6 +504,50 @@ def after_the_deadline_the_rest_is_cut():
         c.request("GET", "/sleep?ms=60000&deaf=1")
         server.until(lambda s: s["opened"] == 1, "not begun")
         server.stop(expect=2)
+
+
+@case
+def memory_stays_flat():
+    mib = 1 << 20
+    with Gate("-l", 2) as server:
+        if server.stats()["sanitized"]:
+            return  # shadow memory is not ours to bound
+        idle = peak = server.anonymous_bytes()
+        with server.connect(FOREVER) as c:
+            c.send(b"PUT /sink?fast=1 HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" %
+                   (200 * mib))
+            for _ in range(200):
+                c.send(bytes(mib))
+                peak = max(peak, server.anonymous_bytes())
+            assert c.response().body == b"got %d 0\n" % (200 * mib)
+            c.request("GET", f"/stream?n={200 * mib}")
+            assert c.head().status == 200
+            left = 200 * mib - len(c.buffer)
+            while left > 0:
+                left -= len(c.sock.recv(mib))
+                peak = max(peak, server.anonymous_bytes())
+        assert peak - idle < 8 * mib, f"{(peak - idle) / mib} MiB for one transfer"
+        conns = [server.connect() for _ in range(500)]
+        for c in conns:
+            c.request("GET", "/tiny")
+        for c in conns:
+            assert c.response().status == 200
+        held = server.anonymous_bytes() - idle
+        assert held < 12 * mib, f"{held / mib} MiB for 500 idle connections"
+        for c in conns:
+            c.close()
+        server.until(lambda s: s["connections"] == 1, "connections linger")
+        idle = server.anonymous_bytes()
+        conns = [server.connect(rcvbuf=4096) for _ in range(60)]
+        for c in conns:
+            c.request("GET", f"/stream?n={200 * mib}")
+            assert c.head().status == 200
+        server.until(lambda s: s["idle_workers"] == s["workers"], "still reading")
+        held = server.anonymous_bytes() - idle
+        assert held < 60 * mib, f"{held / mib} MiB for 60 silent readers"
+        for c in conns:
+            c.close()
+        server.idle()
 
 
 @case
