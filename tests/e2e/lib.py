@@ -19,6 +19,8 @@ Lines go to stdout as `ok NAME`, `not ok NAME` or `skip NAME: why`; tests/e2e/ru
 counts them. Everything a case leaves behind is removed at the end.
 """
 import atexit
+import ctypes
+import fcntl
 import hashlib
 import http.client
 import json
@@ -53,6 +55,7 @@ for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_prox
              "AWS_CA_BUNDLE", "AWS_PROFILE"):
     os.environ.pop(name, None)
 
+_libc = ctypes.CDLL(None)
 WORK = tempfile.mkdtemp(prefix="dg-e2e-", dir=os.environ.get("DG_E2E_TMPDIR"))
 _servers = []
 _cases = []
@@ -69,30 +72,38 @@ for _signal in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(_signal, lambda number, frame: sys.exit(128 + number))
 
 
-def free_port():
-    """A port nobody listens on. Bound without SO_REUSEPORT, so that a server
-    that shares its port with others is noticed."""
-    span = os.environ.get("DG_E2E_PORTS")
-    if not span:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
-    low, high = (int(n) for n in span.split("-"))
+PORT_LOCKS = os.path.join(tempfile.gettempdir(), "dg-e2e-ports-%d" % os.getuid())
+
+
+def take_port():
+    """A port for as long as the file returned with it stays open: tests that run
+    side by side lock it against each other. Below the range from which the
+    kernel takes ports of outgoing connections. Bound without SO_REUSEPORT, so
+    that a server which shares its port with others is noticed."""
+    low, high = (int(n) for n in os.environ.get("DG_E2E_PORTS", "20000-29999").split("-"))
+    os.makedirs(PORT_LOCKS, exist_ok=True)
     ports = list(range(low, high + 1))
     random.SystemRandom().shuffle(ports)
     for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        lock = open(os.path.join(PORT_LOCKS, str(port)), "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise RuntimeError("no free port in DG_E2E_PORTS=" + span)
+            return port, lock
+        except OSError:
+            lock.close()
+    raise RuntimeError("no free port from %d to %d" % (low, high))
 
 
 def server_binary():
     return os.path.join(BUILD, "core", "deltaglider_proxy")
+
+
+def _die_with_parent():
+    """A server does not outlive a test that was killed: PR_SET_PDEATHSIG."""
+    _libc.prctl(1, signal.SIGKILL)
 
 
 class Server:
@@ -104,7 +115,7 @@ class Server:
         self.data = data or os.path.join(self.root, "data")
         self.env = dict(env or {})
         self.prefix = list(prefix or [])  # a command that runs the server, e.g. prlimit
-        self.port = free_port()
+        self.port, self._port_lock = take_port()
         self.process = None
         self.log_path = os.path.join(self.root, "log")
         self._clients = {}
@@ -139,7 +150,8 @@ class Server:
         os.makedirs(self.data, exist_ok=True)
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(self.prefix + [server_binary()], cwd=self.root, env=env,
-                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        preexec_fn=_die_with_parent)
         log.close()
         return self.process
 
@@ -174,6 +186,13 @@ class Server:
         if self.process is not None:
             self.process.wait()
         self.process = None
+
+    def drop(self):
+        """Kills it and forgets all about it, its files and its port included."""
+        self.kill()
+        self._port_lock.close()
+        _servers.remove(self)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def restart(self, extra_env=None):
         self.stop()

@@ -28,14 +28,24 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 143' TERM INT HUP
 
-# A port nobody listens on, from DG_E2E_PORTS (LOW-HIGH) or the ephemeral range.
-free_port() {
-  PYTHONPATH=$e2e_dir /usr/bin/python3 -c 'import lib; print(lib.free_port())'
+# Sets $port to one that nobody listens on, locked against other tests for as
+# long as this shell lives; see take_port() in lib.py.
+take_port() {
+  local locks=${TMPDIR:-/tmp}/dg-e2e-ports-$(id -u) lock
+  mkdir -p "$locks"
+  for port in $(shuf -i "${DG_E2E_PORTS:-20000-29999}"); do
+    exec {lock}>"$locks/$port"
+    if flock -n "$lock" && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
+    exec {lock}>&-
+  done
+  echo "not ok $topic: a free port is found"
+  exit 1
 }
 
 # start_server [NAME=VALUE...]: a server on $url with data in $data.
 start_server() {
-  data=$work/data port=$(free_port) url=http://127.0.0.1:$port host=127.0.0.1:$port
+  take_port
+  data=$work/data url=http://127.0.0.1:$port host=127.0.0.1:$port
   mkdir -p "$data"
   env DGP_LISTEN_ADDR="127.0.0.1:$port" DGP_DATA_DIR="$data" DGP_CACHE_DIR="$work/cache" \
     DGP_SPOOL_DIR="$work/spool" DGP_STATE_DIR="$work/state" \

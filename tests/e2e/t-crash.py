@@ -161,17 +161,6 @@ def clone(template):
     return server
 
 
-def drop(server):
-    server.kill()
-    _forget(server)
-    shutil.rmtree(server.root, ignore_errors=True)
-
-
-def _forget(server):
-    import lib
-    lib._servers.remove(server)
-
-
 def try_operation(server, scenario, notes):
     try:
         return scenario.operation(server, notes)
@@ -186,7 +175,7 @@ def steps_of(template, scenario, notes):
     known = server.log().count("fault: ")
     assert scenario.operation(server, dict(notes)), "%s fails without a kill" % scenario.name
     steps = re.findall(r"^fault: (\S+)", server.log(), re.M)
-    drop(server)
+    server.drop()
     seen, result = {}, []
     for number, step in enumerate(steps):
         seen[step] = seen.get(step, 0) + 1
@@ -281,7 +270,7 @@ def kill_at(template, scenario, notes, step, hit):
     except AssertionError:
         sys.stderr.write(server.log()[-3000:])
         raise
-    drop(server)
+    server.drop()
     kills["done"] += 1
 
 
@@ -293,7 +282,7 @@ def crash(scenario):
         if time.monotonic() - started > SECONDS:
             raise Skip("out of time after %d kills" % kills["done"])
         kill_at(template, scenario, notes, step, hit)
-    drop(template)
+    template.drop()
 
 
 for round_ in range(ROUNDS):
