@@ -192,6 +192,7 @@ static int feed_part(struct dg_put *put, const struct dg_upload *upload, const s
   g_autofree char *path = dg_upload_part_path(upload, part->part_no);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   struct dg_reader *reader;
+  uint32_t crc32c = 0;
   int rc = 0;
 
   if (fd < 0)
@@ -206,9 +207,15 @@ static int feed_part(struct dg_put *put, const struct dg_upload *upload, const s
       rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
     if (rc < 0 || len == 0)
       break;
+    crc32c = dg_crc32c(crc32c, buffer, len);
     rc = dg_put_write(put, buffer, len, err);
   }
   dg_reader_close(reader);
+  if (rc == 0 && crc32c != part->crc32c) {
+    rc = dg_fail(err, DG_E_CORRUPT, "part %u of upload %s was damaged at rest", part->part_no,
+                 upload->id);
+    dg_engine_report_corrupt(put->engine, put->bucket, put->key, "part", err);
+  }
   return rc;
 }
 

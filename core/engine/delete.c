@@ -63,7 +63,7 @@ static void remove_idle_reference(struct dg_engine *engine, const struct dg_rout
       dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s",
                   DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix));
     else if (dg_hex_decode(reference->file_sha256, sha256, sizeof sha256))
-      dg_refcache_evict(engine->refs, sha256);
+      dg_refcache_forget(engine->refs, sha256);
   }
   dg_meta_unref(reference);
 }

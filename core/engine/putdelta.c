@@ -382,7 +382,7 @@ static void remove_own_reference(struct dg_put *put)
     dg_log_warn(put->engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
                 DG_LOG_QUOTED(put->bucket), DG_LOG_QUOTED(item.key),
                 DG_LOG_QUOTED(dg_slice_str(err.detail)));
-  dg_refcache_evict(put->engine->refs, put->digests.sha256);
+  dg_refcache_forget(put->engine->refs, put->digests.sha256);
 }
 
 int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,

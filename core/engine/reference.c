@@ -18,6 +18,7 @@
 
 #define MAX_IDLE_ENTRIES 512u  /* each holds a mapping */
 #define MAX_NOTES 4096u
+#define MAX_KEPT_BYTES (UINT64_C(32) << 30) /* of copies and indexes on disk, at the start */
 #define FILE_ALIGNMENT 4096u   /* what a codec may map */
 
 /* ABSENT -> LOADING -> READY; a failed load leaves the table again. */
@@ -55,7 +56,7 @@ struct dg_refcache {
   GMutex mutex; /* guards everything below and the entries' state */
   GHashTable *entries; /* struct ref_name * -> struct dg_ref * */
   GQueue idle;
-  uint64_t bytes;
+  uint64_t bytes, hits, misses;
   GHashTable *notes; /* hex sha256 -> struct note * */
 };
 
@@ -76,11 +77,63 @@ static gboolean equal_names(gconstpointer a, gconstpointer b)
          memcmp(x->sha256, y->sha256, sizeof x->sha256) == 0;
 }
 
+struct kept_file {
+  char *path;
+  int64_t modified_s;
+  uint64_t size_bytes;
+};
+
+static void kept_file_clear(gpointer file)
+{
+  g_free(((struct kept_file *)file)->path);
+}
+
+static gint newest_first(gconstpointer a, gconstpointer b)
+{
+  const struct kept_file *x = a, *y = b;
+
+  return (y->modified_s > x->modified_s) - (y->modified_s < x->modified_s);
+}
+
+/* At the start: copies that a crash tore, and what is too much, oldest first. */
+static void prune_dir(const char *path)
+{
+  g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(struct kept_file));
+  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+  uint64_t total = 0;
+  const char *name;
+
+  g_array_set_clear_func(files, kept_file_clear);
+  while (dir && (name = g_dir_read_name(dir))) {
+    struct kept_file file = {.path = g_build_filename(path, name, NULL)};
+    struct stat st;
+
+    if (strstr(name, ".ref.") || lstat(file.path, &st) < 0 || !S_ISREG(st.st_mode)) {
+      if (strstr(name, ".ref."))
+        (void)unlink(file.path);
+      g_free(file.path);
+      continue;
+    }
+    file.modified_s = st.st_mtime;
+    file.size_bytes = (uint64_t)st.st_size;
+    g_array_append_val(files, file);
+  }
+  g_array_sort(files, newest_first);
+  for (guint i = 0; i < files->len; i++) {
+    const struct kept_file *file = &g_array_index(files, struct kept_file, i);
+
+    total += file->size_bytes;
+    if (total > MAX_KEPT_BYTES)
+      (void)unlink(file->path);
+  }
+}
+
 struct dg_refcache *dg_refcache_new(const char *dir, uint64_t max_bytes, struct dg_log *log,
                                     struct dg_metrics *metrics)
 {
   struct dg_refcache *cache = g_new0(struct dg_refcache, 1);
 
+  prune_dir(dir);
   cache->dir = g_strdup(dir);
   cache->max_bytes = max_bytes;
   cache->log = log;
@@ -395,6 +448,8 @@ static void show_locked(struct dg_refcache *cache)
                  g_hash_table_size(cache->entries));
   dg_metrics_set(cache->metrics, DG_METRIC_CACHE_UTILIZATION_RATIO, NULL, NULL,
                  max > 0 ? (double)cache->bytes / max : 0);
+  dg_metrics_set(cache->metrics, DG_METRIC_CACHE_MISS_RATE_RATIO, NULL, NULL,
+                 cache->misses ? (double)cache->misses / (double)(cache->hits + cache->misses) : 0);
 }
 
 /* Drops one user; the last one makes it idle, or frees what has left the table. */
@@ -425,6 +480,8 @@ int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
   g_mutex_lock(&cache->mutex);
   ref = find_locked(cache, &name);
   *ret_hit = ref && !ref->loading;
+  cache->hits += *ret_hit;
+  cache->misses += !*ret_hit;
   dg_metrics_add(cache->metrics,
                  *ret_hit ? DG_METRIC_CACHE_HITS_TOTAL : DG_METRIC_CACHE_MISSES_TOTAL, NULL, NULL,
                  NULL, 1);
@@ -519,6 +576,23 @@ void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32])
   }
   g_mutex_unlock(&cache->mutex);
   free_evicted(freed);
+}
+
+/* Whatever is kept for one content is named HEX.something. */
+void dg_refcache_forget(struct dg_refcache *cache, const uint8_t sha256[32])
+{
+  g_autoptr(GDir) dir = g_dir_open(cache->dir, 0, NULL);
+  const char *name;
+  char hex[65];
+
+  dg_refcache_evict(cache, sha256);
+  dg_hex_encode(sha256, 32, hex);
+  while (dir && (name = g_dir_read_name(dir)))
+    if (g_str_has_prefix(name, hex)) {
+      g_autofree char *path = g_build_filename(cache->dir, name, NULL);
+
+      (void)unlink(path);
+    }
 }
 
 uint64_t dg_refcache_max(const struct dg_refcache *cache)

@@ -40,6 +40,10 @@ const struct dg_codec_ref *dg_ref_codec(const struct dg_ref *ref);
 /* [any] Distrusts a content: the next open verifies it again. */
 void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32]);
 
+/* [worker] The same for a reference that was deleted: its copy and index in the
+ * cache directory go too. */
+void dg_refcache_forget(struct dg_refcache *cache, const uint8_t sha256[32]);
+
 uint64_t dg_refcache_max(const struct dg_refcache *cache);
 void dg_refcache_usage(struct dg_refcache *cache, uint64_t *ret_bytes, uint64_t *ret_entries);
 

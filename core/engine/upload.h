@@ -25,6 +25,7 @@ struct dg_part {
   uint32_t part_no;
   uint32_t checksum_kind;
   uint32_t checksum_len;
+  uint32_t crc32c; /* of the bytes at rest, checked when they are read again */
   uint64_t size_bytes;
   int64_t modified_s;
   uint8_t md5[16];

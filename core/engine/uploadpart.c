@@ -21,6 +21,7 @@ struct dg_part_put {
   struct dg_upload *upload;
   uint32_t part_no;
   uint64_t size_hint, size_bytes, size_max;
+  uint32_t crc32c;
   struct dg_hashes *hashes;
   char *path; /* of the temporary file */
   int fd;
@@ -126,6 +127,7 @@ int dg_part_write(struct dg_part_put *part, const void *data, size_t len, struct
   if (part->size_hint != DG_TO_END && len > part->size_hint - part->size_bytes)
     return dg_fail(err, DG_E_INCOMPLETE_BODY, "the part is longer than announced");
   dg_hashes_update(part->hashes, data, len);
+  part->crc32c = dg_crc32c(part->crc32c, data, len);
   if (dg_write_all_at(part->fd, data, len, part->size_bytes, err) < 0)
     return -1;
   part->size_bytes += len;
@@ -198,6 +200,7 @@ int dg_part_commit(struct dg_part_put *part, const struct dg_put_expect *expect,
   row = (struct dg_part){.part_no = part->part_no,
                          .checksum_kind = digests.checksum_kind,
                          .checksum_len = digests.checksum_len,
+                         .crc32c = part->crc32c,
                          .size_bytes = part->size_bytes,
                          .modified_s = dg_time_now_s()};
   memcpy(row.md5, digests.md5, sizeof row.md5);

@@ -42,12 +42,13 @@ struct dg_upload *dg_upload_new(const char *dir, const char *id)
 
 /* ---- Parts --------------------------------------------------------------------------- */
 
-/* Layout, little-endian: magic 8, part 4, kind 4, checksum length 4, 0 4, size 8,
- * modified 8, md5 16, checksum 32, zeros, CRC-32C of all before it 4. */
+/* Layout, little-endian: magic 8, part 4, kind 4, checksum length 4, CRC-32C of
+ * the bytes 4, size 8 modified 8, md5 16, checksum 32, zeros, CRC-32C of the trailer
+ * before it 4. */
 void dg_part_encode(const struct dg_part *part, uint8_t trailer[DG_PART_TRAILER])
 {
   uint32_t words[4] = {GUINT32_TO_LE(part->part_no), GUINT32_TO_LE(part->checksum_kind),
-                       GUINT32_TO_LE(part->checksum_len), 0};
+                       GUINT32_TO_LE(part->checksum_len), GUINT32_TO_LE(part->crc32c)};
   uint64_t longs[2] = {GUINT64_TO_LE(part->size_bytes),
                        GUINT64_TO_LE((uint64_t)part->modified_s)};
   uint32_t crc;
@@ -76,6 +77,7 @@ bool dg_part_decode(const uint8_t trailer[DG_PART_TRAILER], struct dg_part *ret_
   *ret_part = (struct dg_part){.part_no = GUINT32_FROM_LE(words[0]),
                                .checksum_kind = GUINT32_FROM_LE(words[1]),
                                .checksum_len = GUINT32_FROM_LE(words[2]),
+                               .crc32c = GUINT32_FROM_LE(words[3]),
                                .size_bytes = GUINT64_FROM_LE(longs[0]),
                                .modified_s = (int64_t)GUINT64_FROM_LE(longs[1])};
   memcpy(ret_part->md5, trailer + 40, 16);

@@ -379,6 +379,26 @@ START_TEST(idle_uploads_and_orphans_go_at_the_start)
 }
 END_TEST
 
+START_TEST(a_part_that_rots_is_found)
+{
+  g_autofree char *path = NULL, *data = NULL;
+  struct dg_put_result result;
+  gsize len;
+
+  upload_three("big.txt", DG_SUM_NONE, false);
+  path = g_build_filename(dir, "state", "uploads", up.id, "part-00002", NULL);
+  ck_assert(g_file_get_contents(path, &data, &len, NULL));
+  data[1000] ^= 1;
+  ck_assert(g_file_set_contents(path, data, (gssize)len, NULL));
+  assert_code(complete("big.txt", up.id, up.parts, 3, "", &result), DG_E_CORRUPT);
+  /* Sent again, it is fine. */
+  assert_ok(send_part("big.txt", up.id, 2, up.bytes[1], &up.parts[1]));
+  assert_ok(complete("big.txt", up.id, up.parts, 3, "", &result));
+  assert_reads("big.txt", up.whole);
+  drop_three();
+}
+END_TEST
+
 START_TEST(too_many_uploads_are_refused)
 {
   char id[33];
@@ -453,6 +473,7 @@ static Suite *upload_suite(void)
   tcase_add_test(cases, parts_and_uploads_are_listed_in_pages);
   tcase_add_test(cases, an_abort_frees_everything);
   tcase_add_test(cases, idle_uploads_and_orphans_go_at_the_start);
+  tcase_add_test(cases, a_part_that_rots_is_found);
   tcase_add_test(cases, too_many_uploads_are_refused);
   tcase_add_test(cases, identical_completes_share_one_commit);
   suite_add_tcase(suite, cases);
