@@ -294,15 +294,26 @@ static bool is_done(struct dg_encode *encode, const struct slot *slot)
   return done;
 }
 
+static bool may_judge(const struct dg_encode *encode)
+{
+  uint64_t judge_at = MIN(encode->target_size / JUDGE_SHARE, JUDGE_MAX_BYTES);
+
+  return encode->next_output >= JUDGE_WINDOWS && encode->encoded_bytes >= judge_at;
+}
+
 static bool is_hopeless(const struct dg_encode *encode)
 {
   double delta = (double)dg_spool_size(encode->spool);
-  uint64_t judge_at = MIN(encode->target_size / JUDGE_SHARE, JUDGE_MAX_BYTES);
 
   if (delta >= encode->max_ratio * (double)encode->target_size)
     return true;
-  return encode->next_output >= JUDGE_WINDOWS && encode->encoded_bytes >= judge_at &&
-         delta >= HOPELESS_RATIO * (double)encode->encoded_bytes;
+  return may_judge(encode) && delta >= HOPELESS_RATIO * (double)encode->encoded_bytes;
+}
+
+/* Until the verdict, windows ahead of it are likely to be encoded for nothing. */
+static uint64_t windows_ahead(const struct dg_encode *encode)
+{
+  return may_judge(encode) ? SLOT_COUNT : SLOT_COUNT / 2;
 }
 
 static int queue_window(struct dg_encode *encode, struct dg_error *err)
@@ -338,8 +349,11 @@ int dg_encode_feed(struct dg_encode *encode, const void *data, size_t len, bool 
     struct slot *slot = slot_of(encode, encode->next_number);
     size_t step;
 
-    if (encode->next_number - encode->next_output == SLOT_COUNT && take_output(encode, err) < 0)
-      return -1;
+    if (encode->next_number - encode->next_output >= windows_ahead(encode)) {
+      if (take_output(encode, err) < 0)
+        return -1;
+      continue;
+    }
     if (slot->state == SLOT_FREE) {
       slot->number = encode->next_number;
       slot->target = take_buffer(encode);
