@@ -1,53 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "common/vcdiff/match.h"
-
-#include <glib.h>
+#include "common/vcdiff/match-private.h"
 
 #include "common/banned.h"
 
-/* Costs are in half bits, as measured on deltas that went through DJW. */
-#define COST_LITERAL 13 /* one byte of data */
-#define COST_COPY    36 /* instructions of a copy, of the ADD it splits off, and their time */
-#define COST_ADDRESS 15 /* one byte of address */
-
-#define LOCAL_MIN    4u  /* shortest copy on a known diagonal */
-#define DIAGONAL_RUN 8u  /* shortest one that keeps a diagonal alive */
-#define FAR_MIN      16u /* shortest one on a new diagonal */
-
-#define SHORT_GAP    12u /* a diagonal that resumes this soon is followed without a look-up */
-
-#define DIAGONALS    3u  /* how many recent ones are tried before the index */
-
-/* The widest source segment: stock decoders add its size and the window's in
- * 32 bits. */
-#define SEGMENT_MAX (UINT64_C(0xFFFFFFFF) - 2 * DG_MATCH_MAX_WINDOW)
-
-#define HASH_BITS  15u
-#define ANCHORS    128u /* ring of anchors found ahead; a power of two */
-#define SCAN_AHEAD 192u
-
-struct anchor {
-  uint32_t at;
-  uint32_t tag;
-  const uint32_t *bucket;
-};
-
-struct dg_matcher {
-  struct dg_matches found;
-  const struct dg_match_input *in;
-  const uint8_t *window;
-  uint32_t size;
-  uint32_t literal_start;        /* end of the last match */
-  int64_t diagonals[DIAGONALS];  /* reference position minus window position; latest first */
-  uint32_t diagonal_count;       /* how many differ so far */
-  uint32_t scanned;              /* anchors before this are in the ring, or dropped */
-  uint32_t anchor_head, anchor_tail;
-  struct anchor anchors[ANCHORS];
-  int32_t hash_used;
-  uint32_t hash[1u << HASH_BITS]; /* position + 1 of the latest five bytes with this hash */
-};
+#define DIAGONAL_RUN 8u   /* shortest match that keeps a diagonal alive */
+#define FAR_MIN      16u  /* shortest one on a new diagonal */
+#define SHORT_GAP    12u  /* a diagonal that resumes this soon is followed without a look-up */
+#define SCAN_AHEAD   192u /* bytes searched for anchors before they are needed */
+#define STEP_REACH   57u  /* rows of eight bytes may begin at so many places of a mask */
 
 struct dg_matcher *dg_matcher_new(void)
 {
@@ -62,71 +24,7 @@ void dg_matcher_free(struct dg_matcher *matcher)
   g_free(matcher);
 }
 
-/* ---- Output --------------------------------------------------------------- */
-
-/* Could [from, from + len) of the reference join the source segment? */
-static int fits_segment(const struct dg_matches *found, uint64_t from, uint64_t len)
-{
-  uint64_t low = MIN(found->source_low, from);
-  uint64_t high = MAX(found->source_high, from + len);
-
-  return high - low <= SEGMENT_MAX;
-}
-
-static inline void push(struct dg_matcher *m, unsigned kind, uint32_t at, uint32_t len, uint64_t from)
-{
-  struct dg_matches *found = &m->found;
-
-  if (found->count == found->capacity) {
-    found->capacity = MAX(found->capacity * 2, 4096);
-    found->items = g_renew(struct dg_match, found->items, found->capacity);
-  }
-  found->items[found->count++] = dg_match_make(kind, at, len, from);
-  if (kind == DG_MATCH_SOURCE) {
-    found->source_low = MIN(found->source_low, from);
-    found->source_high = MAX(found->source_high, from + len);
-  }
-}
-
-/* ---- Diagonals ------------------------------------------------------------ */
-
-/* Bit i: window[at + i] equals the reference on the diagonal. Bits outside of
- * either, or at and after `end`, are 0. */
-static uint64_t diagonal_mask(const struct dg_matcher *m, uint32_t at, uint32_t end,
-                              int64_t diagonal)
-{
-  int64_t start = (int64_t)at + diagonal;
-  int64_t reference_size = (int64_t)m->in->reference_size;
-  uint64_t mask = 0;
-  uint32_t count = end - at < 64 ? end - at : 64;
-
-  if (start >= 0 && start + 64 <= reference_size && at + 64 <= m->size) {
-    mask = dg_equal_mask64(m->window + at, m->in->reference + start);
-    return count == 64 ? mask : mask & ((UINT64_C(1) << count) - 1);
-  }
-  if (start >= reference_size || start + 64 <= 0)
-    return 0;
-  for (uint32_t i = 0; i < count; i++) {
-    int64_t from = start + i;
-
-    if (from >= 0 && from < reference_size)
-      mask |= (uint64_t)(m->window[at + i] == m->in->reference[from]) << i;
-  }
-  return mask;
-}
-
-/* Bits where a row of four, or eight, set bits begins. */
-static inline uint64_t rows_of_4(uint64_t mask)
-{
-  mask &= mask >> 1;
-  return mask & mask >> 2;
-}
-
-static inline uint64_t rows_of_8(uint64_t mask)
-{
-  mask = rows_of_4(mask);
-  return mask & mask >> 4;
-}
+/* ---- The walk along the window --------------------------------------------- */
 
 static void use_diagonal(struct dg_matcher *m, int64_t diagonal)
 {
@@ -135,7 +33,7 @@ static void use_diagonal(struct dg_matcher *m, int64_t diagonal)
   while (place < m->diagonal_count && m->diagonals[place] != diagonal)
     place++;
   if (place == m->diagonal_count) {
-    if (m->diagonal_count < DIAGONALS)
+    if (m->diagonal_count < DG_MATCH_DIAGONALS)
       m->diagonal_count++;
     else
       place--;
@@ -145,109 +43,6 @@ static void use_diagonal(struct dg_matcher *m, int64_t diagonal)
   m->diagonals[0] = diagonal;
 }
 
-/* ---- Gaps: short matches between two long ones ----------------------------- */
-
-static inline uint32_t hash5(const uint8_t *at)
-{
-  return (uint32_t)(((dg_load64(at) << 24) * UINT64_C(0x9FB21C651E98DF25)) >> (64 - HASH_BITS));
-}
-
-struct candidate {
-  uint64_t from;
-  uint32_t len;
-  unsigned kind;
-  int gain;
-};
-
-static void consider(struct candidate *best, unsigned kind, uint64_t from, uint32_t len,
-                     int address_bytes)
-{
-  int gain = (int)MIN(len, 1u << 20) * COST_LITERAL - COST_COPY - address_bytes * COST_ADDRESS;
-
-  if (gain > best->gain)
-    *best = (struct candidate){.from = from, .len = len, .kind = kind, .gain = gain};
-}
-
-static inline int distance_bytes(uint32_t distance)
-{
-  return distance < 1u << 7 ? 1 : distance < 1u << 14 ? 2 : distance < 1u << 21 ? 3 : 4;
-}
-
-/* Length of the match on a diagonal from `at`, within `end`. */
-static uint32_t diagonal_length(const struct dg_matcher *m, uint32_t at, uint32_t end,
-                                int64_t diagonal)
-{
-  uint64_t from = (uint64_t)((int64_t)at + diagonal);
-  uint64_t room = MIN((uint64_t)(end - at), m->in->reference_size - from);
-
-  return (uint32_t)dg_match_forward(m->window + at, m->in->reference + from, room);
-}
-
-static void fill_gap(struct dg_matcher *m, uint32_t start, uint32_t end, int64_t left,
-                     int64_t right)
-{
-  const uint8_t *window = m->window;
-  uint32_t hash_end = m->size >= 8 ? m->size - 8 : 0;
-  uint32_t at = start;
-  /* A gap begins where the left diagonal breaks and ends where the right one
-   * does, so a short one holds no row of four on them. */
-  uint32_t mask_end = end - start < (left == right ? 6 : 5) ? end : start;
-  uint32_t mask_at = start;
-  uint32_t quiet_since = start;
-  uint64_t left_rows = 0, right_rows = 0;
-
-  if (end - start < LOCAL_MIN)
-    return;
-  if (!m->hash_used) {
-    memset(m->hash, 0, sizeof m->hash);
-    m->hash_used = 1;
-  }
-  while (at + LOCAL_MIN <= end) {
-    struct candidate best = {0};
-    uint32_t bit;
-
-    if (at >= mask_end) {
-      left_rows = rows_of_4(diagonal_mask(m, at, end, left));
-      right_rows = right != left ? rows_of_4(diagonal_mask(m, at, end, right)) : 0;
-      mask_at = at;
-      mask_end = at + 61; /* rows of four may begin at 61 places */
-    }
-    bit = (at - mask_at) & 63;
-    if (left_rows >> bit & 1)
-      consider(&best, DG_MATCH_SOURCE, (uint64_t)(at + left), diagonal_length(m, at, end, left), 1);
-    if (right_rows >> bit & 1)
-      consider(&best, DG_MATCH_SOURCE, (uint64_t)(at + right),
-               diagonal_length(m, at, end, right), 1);
-    if (at < hash_end) {
-      uint32_t *slot = &m->hash[hash5(window + at)];
-      uint32_t earlier = *slot;
-
-      *slot = at + 1;
-      if (earlier && dg_load32(window + earlier - 1) == dg_load32(window + at)) {
-        uint32_t from = earlier - 1;
-        uint32_t len = (uint32_t)dg_match_forward(window + at, window + from, end - at);
-
-        consider(&best, DG_MATCH_TARGET, from, len, distance_bytes(at - from));
-      }
-      if (at > 0 && dg_load32(window + at) == dg_load32(window + at - 1)) {
-        uint32_t len = (uint32_t)dg_match_forward(window + at, window + at - 1, end - at);
-
-        consider(&best, DG_MATCH_RUN, 0, len, 1);
-      }
-    }
-    if (best.gain > 0 &&
-        (best.kind != DG_MATCH_SOURCE || fits_segment(&m->found, best.from, best.len))) {
-      push(m, best.kind, at, best.len, best.from);
-      at += best.len;
-      quiet_since = at;
-    } else {
-      at += 1 + ((at - quiet_since) >> 7);
-    }
-  }
-}
-
-/* ---- The walk along the window --------------------------------------------- */
-
 /* Takes the match that holds at `at` on the diagonal: widens it, fills the
  * gap before it. */
 static void take(struct dg_matcher *m, uint32_t at, int64_t diagonal)
@@ -255,10 +50,10 @@ static void take(struct dg_matcher *m, uint32_t at, int64_t diagonal)
   uint64_t from = (uint64_t)((int64_t)at + diagonal);
   uint64_t back_room = MIN((uint64_t)(at - m->literal_start), from);
   uint32_t back = (uint32_t)dg_match_backward(m->window + at, m->in->reference + from, back_room);
-  uint32_t forward = diagonal_length(m, at, m->size, diagonal);
+  uint32_t forward = dg_match_diagonal_length(m, at, m->size, diagonal);
 
-  fill_gap(m, m->literal_start, at - back, m->diagonals[0], diagonal);
-  push(m, DG_MATCH_SOURCE, at - back, back + forward, from - back);
+  dg_match_fill_gap(m, m->literal_start, at - back, m->diagonals[0], diagonal);
+  dg_match_push(m, DG_MATCH_SOURCE, at - back, back + forward, from - back);
   m->literal_start = at + forward;
   use_diagonal(m, diagonal);
 }
@@ -272,7 +67,7 @@ static void scan_anchors(struct dg_matcher *m, uint32_t end)
   uint32_t last = m->size - DG_ANCHOR_SIZE + 1;
 
   end = MIN(end, last);
-  while (m->scanned < end && m->anchor_tail - m->anchor_head <= ANCHORS - DG_ANCHOR_SCAN) {
+  while (m->scanned < end && m->anchor_tail - m->anchor_head <= DG_MATCH_ANCHORS - DG_ANCHOR_SCAN) {
     const uint8_t *from = m->window + m->scanned;
     uint32_t left = last - m->scanned;
     uint64_t mask = left >= DG_ANCHOR_SCAN_BYTES
@@ -282,7 +77,7 @@ static void scan_anchors(struct dg_matcher *m, uint32_t end)
     for (; mask; mask &= mask - 1) {
       unsigned offset = (unsigned)__builtin_ctzll(mask);
       uint64_t print = dg_anchor_print(from + offset);
-      struct anchor *anchor = &m->anchors[m->anchor_tail++ % ANCHORS];
+      struct dg_match_anchor *anchor = &m->anchors[m->anchor_tail++ % DG_MATCH_ANCHORS];
 
       anchor->at = m->scanned + offset;
       anchor->tag = dg_index_tag(&index->shape, print);
@@ -295,7 +90,7 @@ static void scan_anchors(struct dg_matcher *m, uint32_t end)
 
 /* Looks one anchor up. Returns the length of the best match through it, 0 when
  * there is none worth taking. */
-static uint32_t look_up(const struct dg_matcher *m, const struct anchor *anchor,
+static uint32_t look_up(const struct dg_matcher *m, const struct dg_match_anchor *anchor,
                         int64_t *ret_diagonal)
 {
   const struct dg_index *index = m->in->index;
@@ -319,7 +114,7 @@ static uint32_t look_up(const struct dg_matcher *m, const struct anchor *anchor,
         continue;
       len = (uint32_t)(dg_match_forward(here, reference + from, room) +
                        dg_match_backward(here, reference + from, back_room));
-      if (len > best && fits_segment(&m->found, from - MIN(from, back_room), len)) {
+      if (len > best && dg_match_fits_segment(&m->found, from - MIN(from, back_room), len)) {
         best = len;
         *ret_diagonal = (int64_t)from - (int64_t)anchor->at;
       }
@@ -333,17 +128,17 @@ static uint32_t look_up(const struct dg_matcher *m, const struct anchor *anchor,
  * Returns where to go on. */
 static uint32_t step(struct dg_matcher *m, uint32_t at)
 {
-  uint32_t reach = MIN(at + 57, m->size); /* rows of eight may begin at 57 places */
+  uint32_t reach = MIN(at + STEP_REACH, m->size);
   uint32_t resume = reach;
   int64_t diagonal = 0;
 
   for (unsigned i = 0; i < m->diagonal_count && resume == reach; i++) {
-    uint64_t rows = rows_of_8(diagonal_mask(m, at, m->size, m->diagonals[i]));
+    uint64_t rows = dg_match_rows_of_8(dg_match_diagonal_mask(m, at, m->size, m->diagonals[i]));
 
     if (rows) {
       resume = at + (uint32_t)__builtin_ctzll(rows);
       diagonal = m->diagonals[i];
-      if (!fits_segment(&m->found, (uint64_t)((int64_t)resume + diagonal), DIAGONAL_RUN))
+      if (!dg_match_fits_segment(&m->found, (uint64_t)((int64_t)resume + diagonal), DIAGONAL_RUN))
         resume = reach;
     }
   }
@@ -354,7 +149,7 @@ static uint32_t step(struct dg_matcher *m, uint32_t at)
     }
     scan_anchors(m, resume + (resume == reach ? SCAN_AHEAD : 0));
     while (m->anchor_head != m->anchor_tail) {
-      const struct anchor *anchor = &m->anchors[m->anchor_head % ANCHORS];
+      const struct dg_match_anchor *anchor = &m->anchors[m->anchor_head % DG_MATCH_ANCHORS];
       int64_t found;
 
       if (anchor->at >= resume)
@@ -387,14 +182,14 @@ const struct dg_matches *dg_matcher_run(struct dg_matcher *matcher,
   matcher->literal_start = 0;
   matcher->scanned = 0;
   matcher->anchor_head = matcher->anchor_tail = 0;
-  matcher->hash_used = 0;
+  matcher->tables_used = 0;
   matcher->diagonals[0] = (int64_t)input->window_offset;
   matcher->diagonal_count = 1;
 
   if (input->reference_size > 0)
     while (at < matcher->size)
       at = step(matcher, at);
-  fill_gap(matcher, matcher->literal_start, matcher->size, matcher->diagonals[0],
+  dg_match_fill_gap(matcher, matcher->literal_start, matcher->size, matcher->diagonals[0],
            matcher->diagonals[0]);
   if (!matcher->found.source_high)
     matcher->found.source_low = 0;

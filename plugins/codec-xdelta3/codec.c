@@ -8,9 +8,10 @@
 
 #include "common/banned.h"
 
-/* Idle scratch kept: as many windows as a machine works on at once, no more
- * than a few hundred MiB at the largest window. */
-#define IDLE_MAX 16u
+/* Idle scratch kept: about as many windows as a machine works on at once, and
+ * none that served a large window, so that what stays is some 30 MiB. */
+#define IDLE_MAX      8u
+#define IDLE_MAX_SIZE (2u << 20)
 
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
@@ -117,7 +118,7 @@ struct work *codec_work_take(struct codec *codec)
 void codec_work_give(struct codec *codec, struct work *work)
 {
   (void)pthread_mutex_lock(&codec->mutex);
-  if (codec->idle_count < IDLE_MAX) {
+  if (codec->idle_count < IDLE_MAX && work->largest <= IDLE_MAX_SIZE) {
     work->next = codec->idle;
     codec->idle = work;
     codec->idle_count++;

@@ -19,7 +19,8 @@ struct work {
   struct work *next;
   struct dg_matcher *matcher;
   struct dg_emitter *emitter;
-  uint64_t window; /* its number, while it holds a result */
+  uint64_t window;  /* its number, while it holds a result */
+  uint32_t largest; /* bytes of target it ever served */
 };
 
 struct codec {

@@ -203,6 +203,7 @@ int codec_encode_window(struct dg_encoder *encoder, uint64_t number, const void 
 
   work = codec_work_take(encoder->codec);
   work->window = number;
+  work->largest = MAX(work->largest, (uint32_t)len);
   if (encode_window(encoder, work, number, target, (uint32_t)len, &data, &data_len, err) < 0) {
     codec_work_give(encoder->codec, work);
     return -1;
