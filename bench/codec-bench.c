@@ -109,7 +109,7 @@ static const char *get_text(const struct dg_config *config, const char *name)
 static int64_t get_int(const struct dg_config *config, const char *name)
 {
   (void)config;
-  return strcmp(name, "window") == 0 ? 1 << 20 : 2;
+  return strcmp(name, "window") == 0 ? 1 << 20 : strcmp(name, "lzma_preset") == 0 ? 2 : INT64_MAX;
 }
 
 static void *codec_new(void)

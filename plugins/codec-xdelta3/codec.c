@@ -37,6 +37,13 @@ const struct dg_option codec_options[] = {
      .max = 9,
      .help = "Effort of secondary: lzma, as in xz(1); each object being written needs about three "
              "times the memory xz states for it."},
+    {.name = "index_cache",
+     .type = DG_OPT_SIZE,
+     .dflt = "8GiB",
+     .min = 0,
+     .max = 1024 * 1024 * 1024 * KIB,
+     .help = "Room in the cache directory for the kept indexes of references, some 0.4 bytes per "
+             "byte of reference; beyond it those used least recently are removed."},
     {.name = NULL},
 };
 
@@ -46,6 +53,7 @@ static int create(const struct dg_host *host, const struct dg_config *config, vo
   const char *secondary = config->get_text(config, "secondary");
   int64_t window = config->get_int(config, "window");
   int64_t preset = config->get_int(config, "lzma_preset");
+  int64_t index_cache = config->get_int(config, "index_cache");
   struct codec *codec;
   uint32_t id;
 
@@ -61,12 +69,15 @@ static int create(const struct dg_host *host, const struct dg_config *config, vo
     return dg_fail(err, DG_E_CONFIG, "window must lie between 64KiB and 16MiB");
   if (preset < 0 || preset > 9)
     return dg_fail(err, DG_E_CONFIG, "lzma_preset must lie between 0 and 9");
+  if (index_cache < 0)
+    return dg_fail(err, DG_E_CONFIG, "index_cache must not be negative");
 
   codec = g_new0(struct codec, 1);
   codec->host = host;
   codec->secondary = id;
   codec->window_size = (uint32_t)window;
   codec->lzma_preset = (uint32_t)preset;
+  codec->index_cache_size = (uint64_t)index_cache;
   (void)pthread_mutex_init(&codec->mutex, NULL);
   *ret_self = codec;
   return 0;

@@ -28,6 +28,7 @@ struct codec {
   uint32_t window_size;
   uint32_t secondary; /* DG_SECONDARY_* */
   uint32_t lzma_preset;
+  uint64_t index_cache_size; /* of all kept indexes together */
   pthread_mutex_t mutex; /* guards idle, idle_count */
   struct work *idle; /* kept, so that memory is not faulted in for every window */
   unsigned idle_count;
@@ -65,7 +66,8 @@ void codec_ref_close(struct dg_codec_ref *ref);
  * or none that can be trusted: that one is removed. */
 int codec_index_load(const struct codec *codec, const char *cache_dir, struct dg_codec_ref *ref);
 
-/* Writes an index into cache_dir, whole or not at all. */
+/* Writes an index into cache_dir, whole or not at all, and bounds what is kept
+ * there. */
 int codec_index_store(const struct codec *codec, const char *cache_dir,
                       const struct dg_codec_ref *ref);
 

@@ -23,6 +23,10 @@
 #define HEADER_SIZE  4096u
 #define FILE_VERSION 2u
 #define BYTE_ORDER_MARK 0x01020304u
+#define SUFFIX ".xd3index"
+
+/* A temporary file this old belongs to no write under way. */
+#define ABANDONED_S 3600
 
 struct index_header {
   char magic[8];
@@ -43,7 +47,7 @@ static char *index_path(const char *cache_dir, const struct dg_codec_ref *ref, c
 
   for (size_t i = 0; i < sizeof ref->sha256; i++)
     g_snprintf(hex + 2 * i, 3, "%02x", ref->sha256[i]);
-  return g_strdup_printf("%s/%s.xd3index%s", cache_dir, hex, suffix);
+  return g_strdup_printf("%s/%s" SUFFIX "%s", cache_dir, hex, suffix);
 }
 
 /* The header an index of this reference must have, less the table's digest. */
@@ -92,6 +96,7 @@ int codec_index_load(const struct codec *codec, const char *cache_dir, struct dg
     (void)munmap(map, HEADER_SIZE + table_size);
     goto damaged;
   }
+  (void)futimens(fd, NULL); /* used now: see prune() */
   (void)close(fd);
   ref->table = map;
   ref->table_size = HEADER_SIZE + table_size;
@@ -104,6 +109,73 @@ damaged:
   (void)g_unlink(path);
   (void)close(fd);
   return -1;
+}
+
+/* ---- A bounded directory --------------------------------------------------------- */
+
+struct kept_file {
+  char *path;
+  uint64_t size;
+  int64_t used_s;
+};
+
+static void kept_file_free(void *file)
+{
+  g_free(((struct kept_file *)file)->path);
+  g_free(file);
+}
+
+static gint by_use(gconstpointer a, gconstpointer b)
+{
+  const struct kept_file *x = *(const struct kept_file *const *)a;
+  const struct kept_file *y = *(const struct kept_file *const *)b;
+
+  return x->used_s < y->used_s ? -1 : x->used_s > y->used_s;
+}
+
+/* Removes what a crash left behind, and the indexes least recently used once
+ * all together pass the limit; never `newest`. Mappings outlive their files. */
+static void prune(const struct codec *codec, const char *cache_dir, const char *newest)
+{
+  g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(kept_file_free);
+  int64_t now_s = g_get_real_time() / G_USEC_PER_SEC;
+  GDir *dir = g_dir_open(cache_dir, 0, NULL);
+  uint64_t total = 0;
+  const char *name;
+
+  while (dir && (name = g_dir_read_name(dir))) {
+    g_autofree char *path = NULL;
+    struct kept_file *file;
+    struct stat st;
+
+    if (!strstr(name, SUFFIX))
+      continue;
+    path = g_build_filename(cache_dir, name, NULL);
+    if (g_lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
+      continue;
+    if (!g_str_has_suffix(name, SUFFIX)) {
+      if (now_s - st.st_mtime > ABANDONED_S)
+        (void)g_unlink(path);
+      continue;
+    }
+    file = g_new0(struct kept_file, 1);
+    file->size = (uint64_t)st.st_size;
+    file->used_s = st.st_mtime;
+    file->path = g_steal_pointer(&path);
+    total += file->size;
+    g_ptr_array_add(files, file);
+  }
+  if (dir)
+    g_dir_close(dir);
+  g_ptr_array_sort(files, by_use);
+  for (guint i = 0; i < files->len && total > codec->index_cache_size; i++) {
+    const struct kept_file *file = files->pdata[i];
+
+    if (strcmp(file->path, newest) == 0)
+      continue;
+    (void)g_unlink(file->path);
+    total -= file->size;
+  }
 }
 
 static int write_all(int fd, const void *data, size_t len)
@@ -155,6 +227,7 @@ int codec_index_store(const struct codec *codec, const char *cache_dir,
     errno = saved;
     goto failed;
   }
+  prune(codec, cache_dir, path);
   return 0;
 
 failed:

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <utime.h>
 
 #include "tests/unit/codec-fixture.h"
 
@@ -332,6 +333,39 @@ START_TEST(a_damaged_index_is_reported_and_rebuilt)
 }
 END_TEST
 
+START_TEST(kept_indexes_are_bounded_and_abandoned_files_removed)
+{
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  struct utimbuf long_ago = {.actime = 1000, .modtime = 1000};
+  g_autofree char *oldest = NULL;
+  g_autofree char *abandoned =
+      g_build_filename(fixture.cache_directory, "0.xd3index.tmp-abc", NULL);
+  unsigned count = 0;
+  GDir *dir;
+
+  ck_assert(g_file_set_contents(abandoned, "x", 1, NULL));
+  ck_assert_int_eq(utime(abandoned, &long_ago), 0);
+  for (unsigned i = 0; i < 10; i++) {
+    g_autoptr(GByteArray) reference = noise(300000);
+
+    codec_ops.ref_close(fixture_ref(&fixture, codec, reference, 0));
+    if (i == 0) {
+      oldest = index_file();
+      ck_assert_int_eq(utime(oldest, &long_ago), 0);
+    }
+  }
+  ck_assert(!g_file_test(oldest, G_FILE_TEST_EXISTS));
+  ck_assert(!g_file_test(abandoned, G_FILE_TEST_EXISTS));
+  dir = g_dir_open(fixture.cache_directory, 0, NULL);
+  while (g_dir_read_name(dir))
+    count++;
+  g_dir_close(dir);
+  ck_assert_uint_ge(count, 4);
+  ck_assert_uint_le(count, 7);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
 START_TEST(an_unwritable_cache_directory_costs_memory_not_the_object)
 {
   g_autoptr(GByteArray) reference = noise(300000);
@@ -477,6 +511,7 @@ int main(void)
   tcase_add_loop_test(tcase, parallel_windows_make_the_same_bytes, 0, 3);
   tcase_add_test(tcase, an_index_is_kept_and_mapped_back);
   tcase_add_test(tcase, a_damaged_index_is_reported_and_rebuilt);
+  tcase_add_test(tcase, kept_indexes_are_bounded_and_abandoned_files_removed);
   tcase_add_test(tcase, an_unwritable_cache_directory_costs_memory_not_the_object);
   tcase_add_test(tcase, a_decoder_needs_no_index);
   tcase_add_test(tcase, a_reference_file_that_is_too_short_is_refused);
