@@ -554,8 +554,9 @@ struct dg_codec_ops {
   uint64_t (*encode_window_size)(const struct dg_encoder *encoder); /* [any] */
   /* [worker] Encodes one window into memory the encoder owns; *ret_data stays
    * valid until encode_release() of the same window. Parallel calls with
-   * different numbers are allowed with DG_CAP_PARALLEL_WINDOWS; else windows
-   * come in order, one at a time. */
+   * different numbers are allowed with DG_CAP_PARALLEL_WINDOWS, begun in
+   * ascending order (one may wait for those before it); else windows come in
+   * order, one at a time. An empty target has one empty window. */
   int (*encode_window)(struct dg_encoder *encoder, uint64_t number, const void *target, size_t len,
                        const void **ret_data, size_t *ret_len, struct dg_error *err);
   void (*encode_release)(struct dg_encoder *encoder, uint64_t number); /* [worker] */
