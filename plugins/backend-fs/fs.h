@@ -34,7 +34,8 @@
  *   fs.get.open, fs.get.read, fs.list.open
  *   fs.bucket.mkdir, fs.bucket.sync, fs.bucket.rename, fs.bucket.rmdir,
  *   fs.bucket.done
- *   fs.relocate.mark, fs.relocate.rename, fs.relocate.done */
+ *   fs.relocate.mark, fs.relocate.rename, fs.relocate.done
+ *   fs.start.xattr, fs.probe */
 #ifndef DG_FS_H
 #define DG_FS_H
 

@@ -113,7 +113,7 @@ static int open_by_walk(int dir_fd, const char *path, int flags)
 
 int dg_fs_open_below(int dir_fd, const char *path, int flags)
 {
-  static atomic_int openat2_missing;
+  static atomic_int openat2_missing; /* a fact about the kernel, not state of ours */
 
   if (!atomic_load_explicit(&openat2_missing, memory_order_relaxed) && strlen(path) < PATH_MAX) {
     struct open_how how = {.flags = (uint64_t)(unsigned)flags | O_NOFOLLOW,

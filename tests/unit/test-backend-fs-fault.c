@@ -303,6 +303,41 @@ START_TEST(threads_that_put_remove_and_list_do_not_disturb_each_other)
 }
 END_TEST
 
+static void *put_shape(void *format)
+{
+  for (int i = 0; i < 200; i++) {
+    g_autofree char *key = g_strdup_printf("c%d%s", i, (const char *)format);
+
+    fs_must_put(fixture, key, key);
+  }
+  return NULL;
+}
+
+START_TEST(a_and_what_lies_below_a_are_made_at_the_same_time)
+{
+  static const char *const shapes[] = {"", "/x", "/x/y", "/z"};
+  pthread_t threads[G_N_ELEMENTS(shapes)];
+  g_autofree char *rows = NULL;
+  unsigned count = 1;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(shapes); i++)
+    ck_assert_int_eq(
+      pthread_create(&threads[i], NULL, put_shape, (void *)(uintptr_t)shapes[i]), 0);
+  for (size_t i = 0; i < G_N_ELEMENTS(shapes); i++)
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  for (int i = 0; i < 200; i++)
+    for (size_t j = 0; j < G_N_ELEMENTS(shapes); j++) {
+      g_autofree char *key = g_strdup_printf("c%d%s", i, shapes[j]);
+
+      fs_must_hold(fixture, key, key);
+    }
+  rows = fs_list(fixture, "", "", "", 0, 0);
+  for (const char *at = rows; *at; at++)
+    count += *at == '\n';
+  ck_assert_uint_eq(count, 200 * G_N_ELEMENTS(shapes));
+}
+END_TEST
+
 static void *trade_places(void *stop)
 {
   struct dg_error err = {0};
@@ -435,6 +470,7 @@ int main(void)
   tcase_add_test(memory, a_crash_during_a_removal_leaves_the_object_or_none);
   tcase_add_test(memory, a_crash_while_a_bucket_is_deleted_leaves_it_whole_or_gone);
   tcase_add_test(memory, threads_that_put_remove_and_list_do_not_disturb_each_other);
+  tcase_add_test(memory, a_and_what_lies_below_a_are_made_at_the_same_time);
   tcase_add_test(memory, an_object_that_changes_its_name_on_disk_is_never_missed);
   tcase_add_test(memory, a_reader_sees_an_object_all_the_while_it_moves);
   tcase_add_test(memory, deleting_a_bucket_never_takes_an_acknowledged_object);
