@@ -264,11 +264,11 @@ def s12_running_out_of_descriptors_does_not_spin():
     def check(server, connect):
         flood = [connect() for _ in range(60)]
         before = server.cpu_seconds()
-        time.sleep(1)
+        time.sleep(3)  # a spin shows even where many others want the CPU
         used = server.cpu_seconds() - before
         for c in flood:
             c.close()
-        assert used < 0.3, f"{used} CPU seconds in a second"
+        assert used < 0.3, f"{used} CPU seconds in three"
         with connect() as c:
             assert c.request("GET", "/echo").response().status == 200
     prefix = ["prlimit", "--nofile=40:40"]
