@@ -22,7 +22,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(dg_op_meta, dg_meta_unref)
 
 /* ---- Reading the request [any] ---------------------------------------------- */
 
-/* The trimmed value of a header, absent if missing. name in lower case. */
+/* The trimmed value of a header, absent if missing. name in lower case. An x-amz-
+ * header of a presigned request may stand in its query. */
 struct dg_slice dg_op_header(const struct dg_exchange *x, const char *name);
 /* A decoded query parameter; absent if missing, empty without a value. */
 struct dg_slice dg_op_query(const struct dg_exchange *x, const char *name);

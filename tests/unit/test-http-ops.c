@@ -248,6 +248,31 @@ START_TEST(a_chosen_header_wins_and_cannot_split_the_answer)
 }
 END_TEST
 
+START_TEST(a_presigned_link_may_carry_metadata_in_its_query)
+{
+  struct rig rig;
+  struct dg_meta *meta;
+
+  rig_open(&rig);
+  header(&rig, "x-amz-meta-both", "header");
+  param(&rig, "x-amz-meta-a", "1");
+  param(&rig, "x-amz-meta-both", "query");
+  param(&rig, "x-amz-acl", "public-read");
+  meta = meta_of(&rig);
+  ck_assert_uint_eq(meta->user_count, 1); /* unsigned parameters mean nothing */
+  ck_assert(!dg_slice_present(dg_op_header(&rig.x, "x-amz-acl")));
+  dg_meta_unref(meta);
+  rig.x.identity.presigned = true;
+  meta = meta_of(&rig);
+  ck_assert_uint_eq(meta->user_count, 2);
+  ck_assert(dg_slice_equal_str(dg_meta_user(meta, "a"), "1"));
+  ck_assert(dg_slice_equal_str(dg_meta_user(meta, "both"), "header"));
+  ck_assert(dg_slice_equal_str(dg_op_header(&rig.x, "x-amz-acl"), "public-read"));
+  dg_meta_unref(meta);
+  rig_close(&rig);
+}
+END_TEST
+
 /* ---- Payload ------------------------------------------------------------------------------ */
 
 /* Opens, feeds raw in steps of `step` bytes, ends. The error's code, or 0. */
@@ -475,6 +500,7 @@ int main(void)
   tcase_add_test(tc, repeated_metadata_headers_are_joined);
   tcase_add_test(tc, metadata_of_more_than_two_kibibytes_is_refused);
   tcase_add_test(tc, a_chosen_header_wins_and_cannot_split_the_answer);
+  tcase_add_test(tc, a_presigned_link_may_carry_metadata_in_its_query);
   tcase_add_test(tc, a_plain_body_passes_through);
   tcase_add_test(tc, a_body_longer_than_the_limit_is_refused_before_or_while_it_comes);
   tcase_add_test(tc, chunks_with_a_trailer_come_out_bare_however_they_are_cut);

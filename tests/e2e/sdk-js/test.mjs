@@ -148,10 +148,12 @@ await check('attributes', async () => {
   same(answer.ObjectParts.TotalPartsCount, 4);
 });
 await check('presigned links work both ways', async () => {
-  const put = await getSignedUrl(s3, new PutObjectCommand({ Bucket, Key: 'signed' }), { expiresIn: 60 });
+  const put = await getSignedUrl(s3, new PutObjectCommand({ Bucket, Key: 'signed', Metadata: { a: 'hoisted' } }), { expiresIn: 60 });
   same((await fetch(put, { method: 'PUT', body: 'presigned' })).status, 200);
   const get = await getSignedUrl(s3, new GetObjectCommand({ Bucket, Key: 'signed' }), { expiresIn: 60 });
-  same(await (await fetch(get)).text(), 'presigned');
+  const got = await fetch(get);
+  same(got.headers.get('x-amz-meta-a'), 'hoisted');
+  same(await got.text(), 'presigned');
 });
 await check('a presigned form uploads', async () => {
   const { url, fields } = await createPresignedPost(s3, {
