@@ -97,8 +97,8 @@ static void count_identity(struct dg_exchange *x, bool passed)
 
   if (passed && x->identity.kind != DG_IDENTITY_USER)
     return;
-  dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, passed ? "success" : "failure", NULL,
-                 NULL, 1);
+  dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, passed ? "success" : "failure", NULL, NULL,
+                 1);
   if (!passed && x->identity.failure)
     dg_metrics_add(metrics, DG_METRIC_AUTH_FAILURES_TOTAL, x->identity.failure, NULL, NULL, 1);
 }
@@ -179,9 +179,8 @@ static const char *operation_label(const struct dg_exchange *x)
 {
   if (!x->handler)
     return "unknown";
-  return is_endpoint_path(x->request.raw_path) || !x->target.memory
-             ? x->handler->operation
-             : dg_op_label(x->target.op);
+  return is_endpoint_path(x->request.raw_path) || !x->target.memory ? x->handler->operation
+                                                                    : dg_op_label(x->target.op);
 }
 
 static void count_request(struct dg_exchange *x, double seconds)
@@ -189,8 +188,8 @@ static void count_request(struct dg_exchange *x, double seconds)
   struct dg_metrics *metrics = x->server->metrics;
   const char *method = method_label(x), *operation = operation_label(x);
 
-  dg_metrics_add(metrics, DG_METRIC_HTTP_REQUESTS_TOTAL, method,
-                 status_label(x->response.status), operation, 1);
+  dg_metrics_add(metrics, DG_METRIC_HTTP_REQUESTS_TOTAL, method, status_label(x->response.status),
+                 operation, 1);
   dg_metrics_observe(metrics, DG_METRIC_HTTP_REQUEST_DURATION_SECONDS, method, operation, seconds);
   dg_metrics_observe(metrics, DG_METRIC_HTTP_REQUEST_SIZE_BYTES, method, NULL,
                      (double)x->body_bytes);
@@ -201,8 +200,8 @@ static void count_request(struct dg_exchange *x, double seconds)
 /* The query stays out: it may hold a presigned signature. */
 static void log_request(struct dg_exchange *x, double seconds)
 {
-  uint32_t level = x->response.status >= 500 || x->error.code == DG_E_CORRUPT ? DG_LOG_ERROR
-                                                                              : DG_LOG_INFO;
+  uint32_t level =
+      x->response.status >= 500 || x->error.code == DG_E_CORRUPT ? DG_LOG_ERROR : DG_LOG_INFO;
   const char *name = is_endpoint_path(x->request.raw_path) || !x->target.memory
                          ? operation_label(x)
                          : dg_op_name(x->target.op);
@@ -218,15 +217,14 @@ static void log_request(struct dg_exchange *x, double seconds)
                  DG_LOG_QUOTED(x->request.raw_path), name, x->response.status, x->body_bytes,
                  x->bytes_sent, seconds * 1000);
   else
-    dg_log_write(x->server->log, level, "http.request",
-                 "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
-                 "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT
-                 " ms=%.1f error=%d detail=%s",
-                 x->request.id, x->request.peer,
-                 DG_LOG_QUOTED(dg_slice_str(x->identity.access_key)), x->request.method,
-                 DG_LOG_QUOTED(x->request.raw_path), name, x->response.status, x->body_bytes,
-                 x->bytes_sent, seconds * 1000, x->error.code,
-                 DG_LOG_QUOTED(dg_slice_str(x->error.detail)));
+    dg_log_write(
+        x->server->log, level, "http.request",
+        "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
+        "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT " ms=%.1f error=%d detail=%s",
+        x->request.id, x->request.peer, DG_LOG_QUOTED(dg_slice_str(x->identity.access_key)),
+        x->request.method, DG_LOG_QUOTED(x->request.raw_path), name, x->response.status,
+        x->body_bytes, x->bytes_sent, seconds * 1000, x->error.code,
+        DG_LOG_QUOTED(dg_slice_str(x->error.detail)));
 }
 
 void dg_front_done(struct dg_exchange *x)

@@ -25,10 +25,10 @@ struct dg_access;
 struct dg_server_context {
   struct dg_engine *engine;
   struct dg_snapshot *snapshot;
-  struct dg_access *access;    /* credentials, replay memory, lockouts: core/access */
-  struct dg_log *log;          /* may be NULL */
-  struct dg_metrics *metrics;  /* may be NULL */
-  const char *version;         /* for /_/metrics build_info */
+  struct dg_access *access;   /* credentials, replay memory, lockouts: core/access */
+  struct dg_log *log;         /* may be NULL */
+  struct dg_metrics *metrics; /* may be NULL */
+  const char *version;        /* for /_/metrics build_info */
   int64_t started_s;
 };
 

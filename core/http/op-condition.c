@@ -16,8 +16,7 @@ int dg_op_check_read(const struct dg_exchange *x, const struct dg_object_info *i
   return dg_conditions_check_read(&conditions, info->etag, info->last_modified_s, err);
 }
 
-int dg_op_check_copy_source(void *receiver, const struct dg_object_info *info,
-                            struct dg_error *err)
+int dg_op_check_copy_source(void *receiver, const struct dg_object_info *info, struct dg_error *err)
 {
   const struct dg_exchange *x = receiver;
   struct dg_conditions conditions;
@@ -32,8 +31,7 @@ static int check_write(void *receiver, const struct dg_object_info *current, str
   struct dg_conditions conditions;
 
   dg_conditions_read(&x->request, /* copy_source= */ false, &conditions);
-  return dg_conditions_check_write(&conditions, current != NULL, current ? current->etag : "",
-                                   err);
+  return dg_conditions_check_write(&conditions, current != NULL, current ? current->etag : "", err);
 }
 
 int dg_op_write_check(const struct dg_exchange *x, dg_write_check_fn *ret_check,

@@ -16,8 +16,7 @@ struct source {
   struct dg_slice bucket, key;
 };
 
-static int source_read(const struct dg_exchange *x, struct source *ret_source,
-                       struct dg_error *err)
+static int source_read(const struct dg_exchange *x, struct source *ret_source, struct dg_error *err)
 {
   struct dg_slice version = DG_SLICE_NONE;
   struct source source = {0};
@@ -150,10 +149,8 @@ static int pump_part(struct dg_reader *reader, struct dg_part_put *part, struct 
 static int copy_part(struct dg_exchange *x, const struct source *source, uint32_t part_no,
                      struct dg_part_result *ret_result, struct dg_error *err)
 {
-  struct dg_get_request request = {.bucket = source->bucket,
-                                   .key = source->key,
-                                   .resolve = resolve_part,
-                                   .receiver = x};
+  struct dg_get_request request = {
+      .bucket = source->bucket, .key = source->key, .resolve = resolve_part, .receiver = x};
   struct dg_put_expect expect = {0};
   struct dg_object_info info = {0};
   struct dg_part_put *part = NULL;

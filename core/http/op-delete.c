@@ -30,8 +30,7 @@ const struct dg_handler dg_op_delete_object = {
     .finish = delete_finish,
 };
 
-static int etag_matches(void *receiver, const struct dg_object_info *current,
-                        struct dg_error *err)
+static int etag_matches(void *receiver, const struct dg_object_info *current, struct dg_error *err)
 {
   const struct dg_delete_entry *entry = receiver;
 

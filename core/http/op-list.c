@@ -14,7 +14,7 @@
 
 #include "common/banned.h"
 
-#define TOKEN_VERSION 'a'
+#define TOKEN_VERSION   'a'
 #define TOKEN_MAX_BYTES 2048
 
 struct page {
@@ -38,8 +38,7 @@ static int token_read(struct dg_slice token, GString *ret_name, struct dg_error 
   size_t len;
 
   if (!dg_base64_decode(token, plain, sizeof plain, &len) || len < 1 || plain[0] != TOKEN_VERSION)
-    return dg_fail(err, DG_E_INVALID_ARGUMENT,
-                   "The continuation token provided is incorrect.");
+    return dg_fail(err, DG_E_INVALID_ARGUMENT, "The continuation token provided is incorrect.");
   g_string_append_len(ret_name, plain + 1, (gssize)(len - 1));
   return 0;
 }

@@ -30,7 +30,7 @@ static const struct kept_header {
     {"expires", "Expires", "response-expires"},
 };
 
-#define META_PREFIX "x-amz-meta-"
+#define META_PREFIX  "x-amz-meta-"
 #define DEFAULT_TYPE "application/octet-stream"
 
 /* ---- Text ------------------------------------------------------------------------ */
@@ -159,9 +159,9 @@ int dg_op_meta_add(struct dg_meta *meta, struct dg_slice name, struct dg_slice v
     g_autoptr(GString) text = g_string_new(NULL);
 
     append_text(text, value);
-    return text->len ? dg_meta_set(meta, DG_FIELD_CONTENT_TYPE,
-                                   dg_slice_of(text->str, text->len), err)
-                     : 0;
+    return text->len
+               ? dg_meta_set(meta, DG_FIELD_CONTENT_TYPE, dg_slice_of(text->str, text->len), err)
+               : 0;
   }
   for (size_t i = 0; i < G_N_ELEMENTS(kept_headers); i++)
     if (dg_slice_equal_nocase(name, dg_slice_str(kept_headers[i].name)))
@@ -361,8 +361,8 @@ void dg_op_object_headers(struct dg_exchange *x, const struct dg_object_info *in
     type = DG_SLICE("application/x-directory");
   text_header(x, "Content-Type", chosen(x, "response-content-type", type));
   for (size_t i = 0; i < G_N_ELEMENTS(kept_headers); i++) {
-    struct dg_slice value = chosen(x, kept_headers[i].override,
-                                   dg_meta_extension(meta, kept_headers[i].name));
+    struct dg_slice value =
+        chosen(x, kept_headers[i].override, dg_meta_extension(meta, kept_headers[i].name));
 
     if (value.len)
       text_header(x, kept_headers[i].header, value);
@@ -387,8 +387,8 @@ void dg_op_checksum_header(struct dg_exchange *x, uint32_t kind, const char *bas
   if (!dg_checksum_header(kind) || !value.len)
     return;
   dg_response_header(x, dg_checksum_header(kind), value);
-  dg_response_header(x, "x-amz-checksum-type", dg_op_sum_composite(value) ? DG_SLICE("COMPOSITE")
-                                                                      : DG_SLICE("FULL_OBJECT"));
+  dg_response_header(x, "x-amz-checksum-type",
+                     dg_op_sum_composite(value) ? DG_SLICE("COMPOSITE") : DG_SLICE("FULL_OBJECT"));
 }
 
 void dg_op_checksum_headers(struct dg_exchange *x, const struct dg_object_info *info)

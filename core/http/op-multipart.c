@@ -44,8 +44,8 @@ static int checksum_type(const struct dg_exchange *x, struct dg_put_request *req
 {
   struct dg_slice type = dg_op_header(x, "x-amz-checksum-type");
 
-  request->checksum_full_object = request->checksum_kind == DG_SUM_CRC64NVME ||
-                                  dg_slice_equal_str(type, "FULL_OBJECT");
+  request->checksum_full_object =
+      request->checksum_kind == DG_SUM_CRC64NVME || dg_slice_equal_str(type, "FULL_OBJECT");
   if (!type.len)
     return 0;
   if (request->checksum_kind == DG_SUM_NONE)
@@ -106,8 +106,8 @@ static int part_begin(struct dg_exchange *x, struct dg_error *err)
   if (dg_op_part_number(x, &part_no, err) < 0 || dg_op_refuse_unkept(x, err) < 0 ||
       dg_op_expect(x, &expect, err) < 0 ||
       dg_engine_part_open(x->server->engine, &x->call, x->target.bucket, x->target.key,
-                          dg_op_query(x, "uploadId"), (uint32_t)part_no,
-                          x->payload.decoded_length, x->payload.checksum_kind, &part, err) < 0)
+                          dg_op_query(x, "uploadId"), (uint32_t)part_no, x->payload.decoded_length,
+                          x->payload.checksum_kind, &part, err) < 0)
     return -1;
   x->op = part;
   return 0;
@@ -198,7 +198,8 @@ static int complete(struct dg_exchange *x, const struct dg_complete_body *body,
   };
 
   for (guint i = 0; i < body->parts->len; i++) {
-    const struct dg_complete_entry *entry = &g_array_index(body->parts, struct dg_complete_entry, i);
+    const struct dg_complete_entry *entry =
+        &g_array_index(body->parts, struct dg_complete_entry, i);
 
     parts[i] = (struct dg_complete_part){.part_no = entry->part_no,
                                          .etag = dg_slice_str(entry->etag),

@@ -17,14 +17,14 @@
 /* What a request asks of an object, decided on its metadata. */
 struct selection {
   struct dg_exchange *x;
-  uint16_t status;            /* 200 or 206 */
+  uint16_t status; /* 200 or 206 */
   struct dg_range range;
   uint64_t size_bytes;
-  bool part;                  /* by partNumber */
-  bool seen;                  /* info below is what the decision was made on */
+  bool part; /* by partNumber */
+  bool seen; /* info below is what the decision was made on */
   char etag[80];
   int64_t last_modified_s;
-  struct dg_meta *meta;       /* shared */
+  struct dg_meta *meta; /* shared */
 };
 
 static void selection_clear(struct selection *s)
@@ -46,8 +46,7 @@ static bool range_applies(const struct dg_exchange *x, const struct dg_object_in
   return dg_time_parse_http(value, &date_s) && date_s == info->last_modified_s;
 }
 
-static int select_part(struct selection *s, const struct dg_object_info *info,
-                       struct dg_error *err)
+static int select_part(struct selection *s, const struct dg_object_info *info, struct dg_error *err)
 {
   uint64_t part_no;
 
@@ -96,8 +95,7 @@ static int resolve(void *receiver, const struct dg_object_info *info, struct dg_
   return 0;
 }
 
-static void content_range(struct dg_exchange *x, const struct dg_range *range,
-                          uint64_t size_bytes)
+static void content_range(struct dg_exchange *x, const struct dg_range *range, uint64_t size_bytes)
 {
   char text[80];
 
@@ -281,7 +279,8 @@ static int attributes_finish(struct dg_exchange *x, struct dg_error *err)
   if (sum_kind != DG_SUM_NONE && wants(wanted, "Checksum")) {
     dg_xml_begin(out, "Checksum");
     dg_xml_text(out, dg_checksum_element(sum_kind), sum);
-    dg_xml_text(out, "ChecksumType", dg_slice_str(dg_op_sum_composite(sum) ? "COMPOSITE" : "FULL_OBJECT"));
+    dg_xml_text(out, "ChecksumType",
+                dg_slice_str(dg_op_sum_composite(sum) ? "COMPOSITE" : "FULL_OBJECT"));
     dg_xml_end(out, "Checksum");
   }
   if (info.part_count && wants(wanted, "ObjectParts")) {

@@ -54,13 +54,12 @@ static int health_fast(struct dg_exchange *x)
   GString *out = g_string_new(NULL);
 
   dg_engine_stats(x->server->engine, &stats);
-  g_string_append_printf(out,
-                         "{\"status\":\"healthy\",\"peak_rss_bytes\":%" G_GUINT64_FORMAT
-                         ",\"cache_size_bytes\":%" G_GUINT64_FORMAT
-                         ",\"cache_max_bytes\":%" G_GUINT64_FORMAT
-                         ",\"cache_entries\":%" G_GUINT64_FORMAT ",\"cache_utilization_pct\":",
-                         peak_rss_bytes(), stats.cache_size_bytes, stats.cache_max_bytes,
-                         stats.cache_entries);
+  g_string_append_printf(
+      out,
+      "{\"status\":\"healthy\",\"peak_rss_bytes\":%" G_GUINT64_FORMAT
+      ",\"cache_size_bytes\":%" G_GUINT64_FORMAT ",\"cache_max_bytes\":%" G_GUINT64_FORMAT
+      ",\"cache_entries\":%" G_GUINT64_FORMAT ",\"cache_utilization_pct\":",
+      peak_rss_bytes(), stats.cache_size_bytes, stats.cache_max_bytes, stats.cache_entries);
   append_number(out, utilization_pct(&stats));
   g_string_append(out, ",\"backend\":\"live\"}\n");
   respond_text(x, 200, "application/json", out);
@@ -75,8 +74,7 @@ static int health_finish(struct dg_exchange *x, struct dg_error *err)
 }
 
 const struct dg_handler dg_op_health = {
-    .operation = "health", .body_mode = DG_BODY_NONE, .fast = health_fast,
-    .finish = health_finish};
+    .operation = "health", .body_mode = DG_BODY_NONE, .fast = health_fast, .finish = health_finish};
 
 /* ---- /_/ready: would a request be served ------------------------------------------ */
 
@@ -97,8 +95,7 @@ static int ready_finish(struct dg_exchange *x, struct dg_error *err)
                 DG_LOG_QUOTED(dg_slice_str(why.detail)));
   }
   out = g_string_new(NULL);
-  g_string_append_printf(out,
-                         "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"absent\"}\n",
+  g_string_append_printf(out, "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"absent\"}\n",
                          status == 200 ? "ready" : "not_ready", backend);
   respond_text(x, status, "application/json", out);
   return 0;
@@ -127,8 +124,7 @@ static int stats_finish(struct dg_exchange *x, struct dg_error *err)
                          "{\"total_objects\":%" G_GUINT64_FORMAT
                          ",\"total_original_size\":%" G_GUINT64_FORMAT
                          ",\"total_stored_size\":%" G_GUINT64_FORMAT ",\"savings_percentage\":",
-                         usage.total_objects, usage.total_original_bytes,
-                         usage.total_stored_bytes);
+                         usage.total_objects, usage.total_original_bytes, usage.total_stored_bytes);
   append_number(out, CLAMP(saved, 0.0, 99.99));
   g_string_append(out, "}\n");
   respond_text(x, 200, "application/json", out);

@@ -24,7 +24,7 @@ struct post {
   uint64_t min_bytes, max_bytes; /* what the policy allows */
   uint64_t size_bytes;
   uint32_t checksum_kind;
-  struct dg_slice checksum;      /* borrowed from form */
+  struct dg_slice checksum; /* borrowed from form */
 };
 
 static int post_begin(struct dg_exchange *x, struct dg_error *err)
@@ -38,9 +38,9 @@ static int post_begin(struct dg_exchange *x, struct dg_error *err)
 /* Fields that promise what this server does not do. */
 static int refuse_fields(const struct dg_postform *form, struct dg_error *err)
 {
-  static const char *const unserved[] = {"success_action_redirect", "redirect",
-                                         "x-amz-security-token", "x-amz-server-side-encryption",
-                                         "tagging", "x-amz-website-redirect-location"};
+  static const char *const unserved[] = {
+      "success_action_redirect",      "redirect", "x-amz-security-token",
+      "x-amz-server-side-encryption", "tagging",  "x-amz-website-redirect-location"};
   struct dg_slice acl = dg_postform_field(form, "acl");
 
   for (size_t i = 0; i < G_N_ELEMENTS(unserved); i++)
@@ -71,8 +71,8 @@ static int check_identity(struct dg_exchange *x, const struct post *post, struct
   dg_identity_clear(&x->identity);
   verified = dg_identity_verify_form(x->server->access, &credentials, x->request.peer,
                                      dg_time_now_s(), &x->identity, err);
-  dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, verified < 0 ? "failure" : "success",
-                 NULL, NULL, 1);
+  dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, verified < 0 ? "failure" : "success", NULL,
+                 NULL, 1);
   if (verified < 0 && x->identity.failure)
     dg_metrics_add(metrics, DG_METRIC_AUTH_FAILURES_TOTAL, x->identity.failure, NULL, NULL, 1);
   return verified;
@@ -192,8 +192,8 @@ static int post_finish(struct dg_exchange *x, struct dg_error *err)
   if (!post->put && open_put(x, post, err) < 0)
     return -1;
   if (post->size_bytes < post->min_bytes)
-    return dg_fail(err, DG_E_ENTITY_TOO_SMALL, "the policy wants at least %" G_GUINT64_FORMAT
-                   " bytes", post->min_bytes);
+    return dg_fail(err, DG_E_ENTITY_TOO_SMALL,
+                   "the policy wants at least %" G_GUINT64_FORMAT " bytes", post->min_bytes);
   expect.checksum_base64 = post->checksum;
   if (dg_put_commit(g_steal_pointer(&post->put), &expect, &result, err) < 0)
     return -1;

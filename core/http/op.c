@@ -77,23 +77,24 @@ int dg_op_refuse_unkept(const struct dg_exchange *x, struct dg_error *err)
   /* Asking for what the owner has anyway is no request for more. */
   static const char *const kept_acls[] = {"private", "bucket-owner-read",
                                           "bucket-owner-full-control", NULL};
-  static const char *const classes[] = {"STANDARD",     "REDUCED_REDUNDANCY", "STANDARD_IA",
+  static const char *const classes[] = {"STANDARD",     "REDUCED_REDUNDANCY",  "STANDARD_IA",
                                         "ONEZONE_IA",   "INTELLIGENT_TIERING", "GLACIER",
                                         "DEEP_ARCHIVE", "GLACIER_IR",          "OUTPOSTS",
                                         "SNOW",         "EXPRESS_ONEZONE",     NULL};
-  static const char *const unkept[] = {"x-amz-server-side-encryption",
-                                       "x-amz-server-side-encryption-customer-algorithm",
-                                       "x-amz-copy-source-server-side-encryption-customer-algorithm",
-                                       "x-amz-object-lock-mode",
-                                       "x-amz-object-lock-legal-hold",
-                                       "x-amz-object-lock-retain-until-date",
-                                       "x-amz-website-redirect-location",
-                                       "x-amz-grant-read",
-                                       "x-amz-grant-write",
-                                       "x-amz-grant-read-acp",
-                                       "x-amz-grant-write-acp",
-                                       "x-amz-grant-full-control",
-                                       "x-amz-tagging"};
+  static const char *const unkept[] = {
+      "x-amz-server-side-encryption",
+      "x-amz-server-side-encryption-customer-algorithm",
+      "x-amz-copy-source-server-side-encryption-customer-algorithm",
+      "x-amz-object-lock-mode",
+      "x-amz-object-lock-legal-hold",
+      "x-amz-object-lock-retain-until-date",
+      "x-amz-website-redirect-location",
+      "x-amz-grant-read",
+      "x-amz-grant-write",
+      "x-amz-grant-read-acp",
+      "x-amz-grant-write-acp",
+      "x-amz-grant-full-control",
+      "x-amz-tagging"};
   struct dg_slice acl = dg_op_header(x, "x-amz-acl");
   struct dg_slice storage_class = dg_op_header(x, "x-amz-storage-class");
 

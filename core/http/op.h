@@ -15,10 +15,10 @@ typedef struct dg_meta dg_op_meta;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(dg_op_meta, dg_meta_unref)
 
 /* S3's own bounds. */
-#define DG_OP_MAX_PAGE 1000u
+#define DG_OP_MAX_PAGE  1000u
 #define DG_OP_MAX_PARTS 10000u
 
-#define DG_OP_REGION "us-east-1"
+#define DG_OP_REGION    "us-east-1"
 
 /* ---- Reading the request [any] ---------------------------------------------- */
 
@@ -115,9 +115,8 @@ extern const struct dg_handler dg_op_list_objects, dg_op_list_objects_v2;
 extern const struct dg_handler dg_op_create_upload, dg_op_upload_part, dg_op_complete_upload,
     dg_op_abort_upload, dg_op_list_parts, dg_op_list_uploads;
 extern const struct dg_handler dg_op_post_object;
-extern const struct dg_handler dg_op_bucket_acl, dg_op_object_acl,
-    dg_op_bucket_versioning, dg_op_object_tagging, dg_op_not_implemented, dg_op_head_root,
-    dg_op_options;
+extern const struct dg_handler dg_op_bucket_acl, dg_op_object_acl, dg_op_bucket_versioning,
+    dg_op_object_tagging, dg_op_not_implemented, dg_op_head_root, dg_op_options;
 extern const struct dg_handler dg_op_health, dg_op_ready, dg_op_stats, dg_op_metrics;
 
 #endif

@@ -94,8 +94,7 @@ static int decoded_length(struct dg_exchange *x, struct dg_error *err)
   }
   if (!value.len)
     return dg_fail(err, DG_E_MISSING_LENGTH, "x-amz-decoded-content-length is missing");
-  if (!dg_slice_to_u64(value, &x->payload.decoded_length) ||
-      x->payload.decoded_length > INT64_MAX)
+  if (!dg_slice_to_u64(value, &x->payload.decoded_length) || x->payload.decoded_length > INT64_MAX)
     return dg_fail(err, DG_E_INVALID_ARGUMENT,
                    "x-amz-decoded-content-length must be a number of bytes.");
   return 0;
@@ -178,8 +177,7 @@ static int deliver(struct dg_payload *payload, struct dg_slice bytes, struct dg_
   }
 }
 
-int dg_payload_write(struct dg_payload *payload, const void *data, size_t len,
-                     struct dg_error *err)
+int dg_payload_write(struct dg_payload *payload, const void *data, size_t len, struct dg_error *err)
 {
   struct dg_slice input = dg_slice_of(data, len);
 
@@ -204,8 +202,7 @@ static int take_trailer(struct dg_payload *payload, struct dg_error *err)
       !dg_slice_present(dg_request_header(&payload->x->request, "x-amz-trailer")))
     return 0;
   value = dg_aws_chunked_trailer(payload->chunks, dg_checksum_header(facts->checksum_kind));
-  if (!dg_checksum_valid(facts->checksum_kind, value) ||
-      value.len >= sizeof facts->checksum_base64)
+  if (!dg_checksum_valid(facts->checksum_kind, value) || value.len >= sizeof facts->checksum_base64)
     return dg_fail(err, DG_E_INVALID_REQUEST, "Value for %s trailer is missing or invalid.",
                    dg_checksum_header(facts->checksum_kind));
   memcpy(facts->checksum_base64, value.data, value.len);
@@ -217,8 +214,8 @@ static int take_trailer(struct dg_payload *payload, struct dg_error *err)
  * so that no handler of documents has to. */
 static int verify_collected(struct dg_exchange *x, struct dg_error *err)
 {
-  struct dg_slice body = x->collected ? dg_slice_of(x->collected->data, x->collected->len)
-                                      : DG_SLICE("");
+  struct dg_slice body =
+      x->collected ? dg_slice_of(x->collected->data, x->collected->len) : DG_SLICE("");
   struct dg_slice md5 = dg_request_header(&x->request, "content-md5");
   struct dg_checksum sum = {0};
   char base64[DG_SUM_MAX_BASE64];
@@ -262,8 +259,9 @@ int dg_payload_end(struct dg_payload *payload, struct dg_error *err)
       return -1;
   } else if (x->handler->body_mode != DG_BODY_NONE && x->payload.decoded_length != DG_TO_END &&
              x->body_bytes != x->payload.decoded_length) {
-    return dg_fail(err, DG_E_INCOMPLETE_BODY, "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-                   " bytes", x->body_bytes, x->payload.decoded_length);
+    return dg_fail(err, DG_E_INCOMPLETE_BODY,
+                   "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes", x->body_bytes,
+                   x->payload.decoded_length);
   }
   return x->handler->body_mode == DG_BODY_COLLECT ? verify_collected(x, err) : 0;
 }

@@ -282,8 +282,7 @@ static int32_t run_payload(struct rig *rig, const char *raw, size_t step)
   struct dg_payload *payload = NULL;
   size_t len = strlen(raw);
 
-  if (dg_payload_facts_read(&rig->x, &err) < 0 ||
-      dg_payload_open(&rig->x, len, &payload, &err) < 0)
+  if (dg_payload_facts_read(&rig->x, &err) < 0 || dg_payload_open(&rig->x, len, &payload, &err) < 0)
     return err.code;
   for (size_t at = 0; at < len && err.code == 0; at += step)
     (void)dg_payload_write(payload, raw + at, MIN(step, len - at), &err);
