@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/hex.h"
 #include "core/config/config.h"
+#include "core/s3/aws_chunked.h"
 #include "core/s3/names.h"
 
 #include "common/banned.h"
@@ -82,34 +83,18 @@ static void append_encoded(GString *out, struct dg_slice text)
 
 /* ---- Request to metadata ----------------------------------------------------------- */
 
-/* aws-chunked names how the body travelled, not what it is. */
-static void strip_aws_chunked(GString *out, struct dg_slice value)
-{
-  size_t from = 0;
-
-  while (from < value.len) {
-    size_t comma = dg_slice_find(value, ',', from);
-    size_t end = comma == SIZE_MAX ? value.len : comma;
-    struct dg_slice coding = dg_slice_trim(dg_slice_of(value.data + from, end - from));
-
-    if (coding.len && !dg_slice_equal_nocase(coding, DG_SLICE("aws-chunked"))) {
-      if (out->len)
-        g_string_append_c(out, ',');
-      dg_slice_append(out, coding);
-    }
-    from = end + 1;
-  }
-}
-
 static int add_kept(struct dg_meta *meta, const struct kept_header *kept, struct dg_slice value,
                     struct dg_error *err)
 {
   g_autoptr(GString) text = g_string_new(NULL);
 
-  if (strcmp(kept->name, "content-encoding") == 0)
-    strip_aws_chunked(text, value);
-  else
+  if (strcmp(kept->name, "content-encoding") == 0) {
+    g_autofree char *codings = dg_content_encoding_kept(value);
+
+    g_string_assign(text, codings ? codings : "");
+  } else {
     append_text(text, value);
+  }
   if (!text->len)
     return 0;
   return dg_meta_add_extension(meta, dg_slice_str(kept->name), dg_slice_of(text->str, text->len),

@@ -47,7 +47,7 @@ static bool read_head(struct dg_slice text, struct dg_request *request, struct d
     end = dg_slice_find(text, '\n', 0);
     line = dg_slice_of(text.data, end == SIZE_MAX ? text.len : end);
     colon = dg_slice_find(line, ':', 0);
-    if (colon == SIZE_MAX || colon == 0)
+    if (colon == SIZE_MAX || colon == 0 || memchr(line.data, '\0', line.len))
       return false;
     headers[request->header_count].name = dg_slice_of(line.data, colon);
     headers[request->header_count++].value = dg_slice_trim(dg_slice_skip(line, colon + 1));
