@@ -22,7 +22,7 @@
 /* Writers take over when so many have gathered. */
 #define PENDING_BATCH 8192u
 /* The overlay is folded in beyond this, or a sixteenth of the file. */
-#define OVERLAY_MIN 65536u
+#define OVERLAY_MIN 16384u
 /* The kernel's queue holds 16384 events; a write makes at most four. */
 #define CHANGES_PER_DRAIN 1024u
 /* Times younger than this may not show a change yet to come. */

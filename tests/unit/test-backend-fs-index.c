@@ -152,13 +152,13 @@ START_TEST(an_overflowing_queue_means_reading_anew)
 
   fill("", MANY);
   rows = list_all(1000);
-  for (unsigned i = 0; i < 20000; i++) {
+  for (unsigned i = 0; i < 17000; i++) {
     g_autofree char *key = g_strdup_printf("z%06u", i);
 
     drop(key);
   }
   again = list_all(1000);
-  ck_assert_uint_eq(count_rows(again), MANY + 20000);
+  ck_assert_uint_eq(count_rows(again), MANY + 17000);
   ck_assert_uint_ge(stats().scans, 2);
 }
 END_TEST
@@ -289,19 +289,19 @@ START_TEST(many_changes_are_folded_in)
   fill("", MANY);
   rows = list_all(1000);
   for (unsigned round = 0; round < 10; round++) {
-    for (unsigned i = 0; i < 7000; i++) {
+    for (unsigned i = 0; i < 1800; i++) {
       g_autofree char *key = g_strdup_printf("r%u-%u", round, i);
 
       drop(key);
     }
-    total += 7000;
+    total += 1800;
     for (unsigned i = 0; i < 1024; i++)
       dg_dirindex_changed(fs->indexes);
     g_free(fs_list(fixture, "", "", "", DG_LIST_NO_META, 1));
   }
   again = fs_list(fixture, "", "", "", DG_LIST_NO_META, 0);
   ck_assert_uint_eq(count_rows(again), total);
-  ck_assert_uint_ge(stats().folds + stats().scans, 2);
+  ck_assert_uint_ge(stats().folds, 1);
 }
 END_TEST
 
