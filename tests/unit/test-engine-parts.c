@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The small machines inside the engine: locks, permits, the metadata cache. */
+#include "config.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/slice.h"
+#include "core/engine/locks.h"
+#include "core/engine/metacache.h"
+#include "core/engine/permits.h"
+
+static const struct dg_call patient = {.struct_size = sizeof patient};
+static struct dg_error err;
+
+static struct dg_call hurried(void)
+{
+  return (struct dg_call){.struct_size = sizeof(struct dg_call),
+                          .deadline_mono_ms = dg_time_mono_ms() + 20};
+}
+
+/* ---- Locks -------------------------------------------------------------------------- */
+
+START_TEST(a_lock_is_named_by_bucket_and_prefix_together)
+{
+  struct dg_lock_table *table = dg_lock_table_new();
+  struct dg_space_lock *one, *two, *three;
+
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE("x/"), &one, &err),
+                   0);
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("b"), DG_SLICE("x/"), &two, &err),
+                   0);
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE(""), &three, &err),
+                   0);
+  dg_space_lock_release(one);
+  dg_space_lock_release(two);
+  dg_space_lock_release(three);
+  dg_lock_table_free(table);
+}
+END_TEST
+
+START_TEST(a_waiter_gives_up_at_its_deadline_or_when_its_client_leaves)
+{
+  struct dg_lock_table *table = dg_lock_table_new();
+  struct dg_call call = hurried();
+  struct dg_space_lock *held, *other = NULL;
+  int32_t left = 1;
+
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE("x/"), &held, &err),
+                   0);
+  ck_assert_int_eq(dg_space_lock_take(table, &call, DG_SLICE("a"), DG_SLICE("x/"), &other, &err),
+                   -1);
+  ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
+  call.cancelled = &left;
+  ck_assert_int_eq(dg_space_lock_take(table, &call, DG_SLICE("a"), DG_SLICE("x/"), &other, &err),
+                   -1);
+  ck_assert_int_eq(err.code, DG_E_CANCELLED);
+  ck_assert_ptr_null(other);
+  dg_space_lock_release(held);
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE("x/"), &held, &err),
+                   0);
+  dg_space_lock_release(held);
+  dg_lock_table_free(table);
+}
+END_TEST
+
+static struct dg_lock_table *shared_table;
+static uint64_t counter; /* guarded by the lock under test */
+
+static gpointer count_up(gpointer unused)
+{
+  (void)unused;
+  for (int i = 0; i < 2000; i++) {
+    struct dg_space_lock *lock;
+    struct dg_error error;
+
+    if (dg_space_lock_take(shared_table, &patient, DG_SLICE("a"), DG_SLICE(""), &lock, &error) < 0)
+      return NULL;
+    counter++;
+    dg_space_lock_release(lock);
+  }
+  return NULL;
+}
+
+START_TEST(one_holder_at_a_time)
+{
+  GThread *threads[4];
+
+  shared_table = dg_lock_table_new();
+  counter = 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    threads[i] = g_thread_new("count", count_up, NULL);
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    (void)g_thread_join(threads[i]);
+  ck_assert_uint_eq(counter, 8000);
+  dg_lock_table_free(shared_table);
+}
+END_TEST
+
+/* ---- Permits -------------------------------------------------------------------------- */
+
+START_TEST(a_busy_codec_says_slow_down)
+{
+  struct dg_permits *permits = dg_permits_new(1, NULL);
+
+  ck_assert_int_eq(dg_permits_take(permits, &patient, 10, &err), 0);
+  ck_assert(!dg_permits_try(permits));
+  ck_assert_int_eq(dg_permits_take(permits, &patient, 10, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
+  dg_permits_give(permits);
+  ck_assert(dg_permits_try(permits));
+  dg_permits_give(permits);
+  dg_permits_free(permits);
+}
+END_TEST
+
+/* ---- The metadata cache ----------------------------------------------------------------- */
+
+static struct dg_meta *meta_of(uint64_t size)
+{
+  struct dg_meta *meta = dg_meta_new();
+
+  meta->file_size = size;
+  return meta;
+}
+
+static bool cached_size(struct dg_metacache *cache, struct dg_slice key, uint64_t *ret_size)
+{
+  struct dg_cached cached;
+
+  if (!dg_metacache_get(cache, DG_SLICE("b"), key, &cached))
+    return false;
+  *ret_size = cached.meta->file_size;
+  ck_assert(cached.fresh);
+  dg_cached_clear(&cached);
+  return true;
+}
+
+START_TEST(what_was_fetched_before_a_write_ended_is_not_kept)
+{
+  struct dg_metacache *cache = dg_metacache_new(1 << 20, 1 << 20);
+  struct dg_meta *old = meta_of(1), *fresh = meta_of(2);
+  struct dg_slice b = DG_SLICE("b"), k = DG_SLICE("k");
+  uint64_t before, during, size = 0;
+
+  before = dg_metacache_ticket(cache, b, k);
+  dg_metacache_put(cache, b, k, before, old, NULL);
+  ck_assert(cached_size(cache, k, &size));
+  ck_assert_uint_eq(size, 1);
+  dg_metacache_write_begin(cache, b, k);
+  ck_assert(!cached_size(cache, k, &size));
+  dg_metacache_put(cache, b, k, before, old, NULL);
+  during = dg_metacache_ticket(cache, b, k);
+  dg_metacache_put(cache, b, k, during, old, NULL);
+  ck_assert(!cached_size(cache, k, &size));
+  dg_metacache_write_end(cache, b, k);
+  dg_metacache_put(cache, b, k, during, old, NULL);
+  ck_assert(!cached_size(cache, k, &size));
+  dg_metacache_put(cache, b, k, dg_metacache_ticket(cache, b, k), fresh, NULL);
+  ck_assert(cached_size(cache, k, &size));
+  ck_assert_uint_eq(size, 2);
+  dg_meta_unref(old);
+  dg_meta_unref(fresh);
+  dg_metacache_free(cache);
+}
+END_TEST
+
+START_TEST(the_budget_holds_and_the_oldest_go_first)
+{
+  struct dg_metacache *cache = dg_metacache_new(1 << 20, 1 << 20);
+  struct dg_meta *meta = meta_of(1);
+  g_autoptr(GBytes) body = g_bytes_new_take(g_malloc0(20000), 20000);
+  uint64_t bytes, entries, size;
+
+  for (uint32_t i = 0; i < 5000; i++) {
+    g_autofree char *name = g_strdup_printf("key-%u", i);
+    struct dg_slice key = dg_slice_str(name);
+
+    dg_metacache_put(cache, DG_SLICE("b"), key, dg_metacache_ticket(cache, DG_SLICE("b"), key), meta,
+                     body);
+    ck_assert(cached_size(cache, key, &size));
+  }
+  dg_metacache_usage(cache, &bytes, &entries);
+  ck_assert_uint_le(bytes, dg_metacache_body_max(cache));
+  ck_assert_uint_gt(entries, 10);
+  ck_assert(!cached_size(cache, DG_SLICE("key-0"), &size));
+  dg_metacache_drop(cache, DG_SLICE("b"), DG_SLICE("key-4999"));
+  ck_assert(!cached_size(cache, DG_SLICE("key-4999"), &size));
+  dg_metacache_clear(cache);
+  dg_metacache_usage(cache, &bytes, &entries);
+  ck_assert_uint_eq(bytes + entries, 0);
+  dg_meta_unref(meta);
+  dg_metacache_free(cache);
+}
+END_TEST
+
+static Suite *parts_suite(void)
+{
+  Suite *suite = suite_create("engine parts");
+  TCase *cases = tcase_create("parts");
+
+  tcase_add_test(cases, a_lock_is_named_by_bucket_and_prefix_together);
+  tcase_add_test(cases, a_waiter_gives_up_at_its_deadline_or_when_its_client_leaves);
+  tcase_add_test(cases, one_holder_at_a_time);
+  tcase_add_test(cases, a_busy_codec_says_slow_down);
+  tcase_add_test(cases, what_was_fetched_before_a_write_ended_is_not_kept);
+  tcase_add_test(cases, the_budget_holds_and_the_oldest_go_first);
+  suite_add_tcase(suite, cases);
+  return suite;
+}
+
+int main(void)
+{
+  SRunner *runner = srunner_create(parts_suite());
+  int failed;
+
+  srunner_run_all(runner, CK_ENV);
+  failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
