@@ -16,14 +16,11 @@
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
-int dg_fs_bucket_create(struct dg_fs *fs, struct dg_slice bucket, struct dg_error *err)
+static int create_locked(struct dg_fs *fs, const char *name, struct dg_error *err)
 {
-  g_autofree char *name = g_strndup(bucket.data, bucket.len);
   DG_FS_AUTO_FD fd = -1;
   int errnum;
 
-  if (dg_fs_check_bucket(bucket, err) < 0)
-    return -1;
   errnum = dg_fs_step(fs, "fs.bucket.mkdir");
   if (!errnum && mkdirat(fs->root_fd, name, 0777) < 0)
     errnum = errno;
@@ -46,6 +43,22 @@ int dg_fs_bucket_create(struct dg_fs *fs, struct dg_slice bucket, struct dg_erro
   }
   (void)dg_fs_step(fs, "fs.bucket.done");
   return 0;
+}
+
+/* Alone with the bucket: a removal in between would take away what is being
+ * made, and the clean-up after a failure what another call has made since. */
+int dg_fs_bucket_create(struct dg_fs *fs, struct dg_slice bucket, struct dg_error *err)
+{
+  pthread_rwlock_t *lock = dg_fs_bucket_lock(fs, bucket);
+  g_autofree char *name = g_strndup(bucket.data, bucket.len);
+  int rc;
+
+  if (dg_fs_check_bucket(bucket, err) < 0)
+    return -1;
+  (void)pthread_rwlock_wrlock(lock);
+  rc = create_locked(fs, name, err);
+  (void)pthread_rwlock_unlock(lock);
+  return rc;
 }
 
 static int open_bucket(struct dg_fs *fs, const char *name, int *ret_fd, struct dg_error *err)

@@ -260,6 +260,33 @@ START_TEST(buckets_are_made_listed_and_deleted)
 }
 END_TEST
 
+static gpointer make_buckets(gpointer stop)
+{
+  struct dg_error err;
+
+  while (!g_atomic_int_get((gint *)stop))
+    if (fixture->ops->bucket_create(fixture->self, NULL, DG_SLICE("racy"), &err) < 0 &&
+        err.code != DG_E_BUCKET_EXISTS)
+      return g_strdup(err.detail);
+  return NULL;
+}
+
+START_TEST(making_and_deleting_a_bucket_never_meet_half_way)
+{
+  gint stop = 0;
+  GThread *maker = g_thread_new("maker", make_buckets, &stop);
+  struct dg_error err;
+  g_autofree char *complaint = NULL;
+
+  for (int i = 0; i < 300; i++)
+    if (fixture->ops->bucket_delete(fixture->self, NULL, DG_SLICE("racy"), &err) < 0)
+      ck_assert_int_eq(err.code, DG_E_NO_SUCH_BUCKET);
+  g_atomic_int_set(&stop, 1);
+  complaint = g_thread_join(maker);
+  ck_assert_ptr_null(complaint);
+}
+END_TEST
+
 START_TEST(a_bucket_with_objects_stays_and_one_with_references_goes)
 {
   struct dg_error err = {0};
@@ -361,6 +388,7 @@ int main(void)
   tcase_add_test(tcase, an_aborted_write_leaves_nothing);
   tcase_add_test(tcase, the_validator_changes_with_bytes_and_with_metadata);
   tcase_add_test(tcase, buckets_are_made_listed_and_deleted);
+  tcase_add_test(tcase, making_and_deleting_a_bucket_never_meet_half_way);
   tcase_add_test(tcase, a_bucket_with_objects_stays_and_one_with_references_goes);
   tcase_add_test(tcase, a_second_server_on_the_root_is_refused_with_the_remedy);
   tcase_add_test(tcase, the_staging_directory_is_swept_at_start);
