@@ -385,6 +385,25 @@ static void remove_own_reference(struct dg_put *put)
   dg_refcache_forget(put->engine->refs, put->digests.sha256);
 }
 
+/* A bucket counts as empty while it holds no more than references: it may have
+ * been deleted, and made anew, between the look at the reference and the delta.
+ * Now that the delta is there it cannot be: one look settles it. */
+static int check_reference_stayed(struct dg_put *put, struct dg_error *err)
+{
+  struct dg_item delta = dg_route_item(&put->route, put->key, DG_VARIANT_DELTA);
+  struct dg_item item = reference_item(put);
+  struct dg_meta *meta = dg_meta_new();
+  struct dg_error cause;
+  bool gone = dg_backend_head(put->route.backend, put->call, &item, meta, &cause) < 0 &&
+              cause.code == DG_E_NO_SUCH_KEY;
+
+  dg_meta_unref(meta);
+  if (!gone)
+    return 0;
+  (void)dg_backend_remove(put->route.backend, put->call, &delta, &cause);
+  return dg_fail(err, DG_E_SLOW_DOWN, "the bucket was deleted and made anew during the put");
+}
+
 int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
                        bool *ret_stored, struct dg_error *err)
 {
@@ -414,6 +433,8 @@ int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_r
   rc = store_delta_item(put, meta, result, err);
   if (rc < 0 && !put->basis.exists)
     remove_own_reference(put);
+  if (rc == 0)
+    rc = check_reference_stayed(put, err);
   *ret_stored = rc == 0;
   return rc;
 }

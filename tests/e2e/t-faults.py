@@ -71,6 +71,31 @@ def every_errno_at_every_step_is_a_clean_error():
 
 
 @case
+def a_bucket_made_anew_during_a_put_never_holds_a_delta_without_reference():
+    server = filled()
+    server.stop()
+    server.start({"DGP_FAULT": "engine.put.delta:delay_1000:1"})
+    server.request("PUT", "/anew")
+    answers = []
+    writer = threading.Thread(target=lambda: answers.append(
+        server.request("PUT", "/anew/n/first.zip", body=v[0])))
+    writer.start()
+    deadline = time.monotonic() + 20
+    while not os.path.exists(server.path("anew", "n/reference.bin")) \
+            and time.monotonic() < deadline:
+        time.sleep(0.005)  # a file appears: there is no event to wait for
+    same(server.request("DELETE", "/anew").status, 204)
+    same(server.request("PUT", "/anew").status, 200)
+    writer.join()
+    answer = server.request("GET", "/anew/n/first.zip")
+    if answers[0].status == 200:
+        assert answer.body == v[0], answer
+    else:
+        same((answers[0].status, answer.status), (503, 404))
+    same(server.stop(), 0)
+
+
+@case
 def a_full_disk_during_a_delta_leaves_the_old_version():
     for step in ("fs.put.write", "fs.put.xattr", "fs.put.fsync", "fs.put.rename"):
         for hit in (1, 2):
