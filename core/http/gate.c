@@ -87,6 +87,7 @@ void dg_conn_settle(struct dg_conn *conn)
 
   if (conn->doomed || !stream || !stream->all_sent || dg_out_pending(conn) > 0)
     return;
+  dg_out_flush(conn);
   if (conn->keep && !conn->body_done)
     return; /* the rest of the body is still being drained */
   dg_stream_detach(stream);

@@ -94,6 +94,7 @@ struct dg_conn {
   bool running;                      /* dg_gate_run() is on the stack */
   bool tls;
   bool keep;                         /* another request may follow this one */
+  bool corked;                       /* TCP_CORK is on: a file is being sent */
   bool polite_close;                 /* the client asked for the close itself */
   /* Body framing. */
   enum dg_head_framing framing;
@@ -228,6 +229,8 @@ size_t dg_out_pending(const struct dg_conn *conn);
  * follow at once. Takes every span's ownership. */
 void dg_out_spans(struct dg_conn *conn, struct dg_span *spans, unsigned count, bool more);
 int dg_out_file(struct dg_conn *conn, int fd, uint64_t offset, uint64_t length);
+/* The response is in the socket: nothing of it may wait for more. */
+void dg_out_flush(struct dg_conn *conn);
 /* The response head of stream->x, appended to out. */
 void dg_out_head(struct dg_stream *stream, GString *out);
 const char *dg_out_status_text(uint16_t status);

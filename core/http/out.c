@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -79,6 +81,23 @@ void dg_out_spans(struct dg_conn *conn, struct dg_span *spans, unsigned count, b
   }
 }
 
+/* Corked, the kernel sends only full segments: without it every piece of a file
+ * wakes the receiver, which costs half as much again as sending it. The socket
+ * does not delay by itself, so uncorking sends what is left at once. */
+static void cork(struct dg_conn *conn, bool on)
+{
+  int value = on;
+
+  if (conn->corked != on &&
+      setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value) == 0)
+    conn->corked = on;
+}
+
+void dg_out_flush(struct dg_conn *conn)
+{
+  cork(conn, /* on= */ false);
+}
+
 /* Takes fd. Never with TLS: libevent would map the file there, and a file
  * truncated meanwhile would kill the process. */
 int dg_out_file(struct dg_conn *conn, int fd, uint64_t offset, uint64_t length)
@@ -87,6 +106,7 @@ int dg_out_file(struct dg_conn *conn, int fd, uint64_t offset, uint64_t length)
   if (evbuffer_add_file(bufferevent_get_output(conn->bev), fd, (ev_off_t)offset,
                         (ev_off_t)length) < 0)
     return -1;
+  cork(conn, /* on= */ true);
   conn->out_bytes += length;
   return 0;
 }
