@@ -335,7 +335,9 @@ static int make_copy(struct dg_refcache *cache, const struct dg_call *call, stru
   }
   if (check_file(cache, call, fd, 0, size, sha256, err) < 0)
     goto fail;
-  if (rename(temporary, path) < 0) {
+  /* A delete of the reference may just have forgotten all its files, this one
+   * too: the open descriptor serves this read, and nothing is kept. */
+  if (rename(temporary, path) < 0 && errno != ENOENT) {
     (void)dg_fail(err, dg_errno_code(errno), "rename '%s': %s", temporary, g_strerror(errno));
     goto fail;
   }
