@@ -124,6 +124,11 @@ static void say_hello(const struct dg_app *app)
     dg_log_warn(app->log, "start",
                 "[cache] In-memory reference cache is DISABLED (0 MB). Set cache_size_mb or "
                 "DGP_CACHE_MB.");
+  else if (s->cache_bytes >> 20 < 1024)
+    dg_log_warn(app->log, "start",
+                "[cache] In-memory reference cache is only %" G_GUINT64_FORMAT
+                " MB — recommend ≥1024 MB for production",
+                s->cache_bytes >> 20);
   else
     dg_log_info(app->log, "start", "[cache] In-memory reference cache: %" G_GUINT64_FORMAT " MB",
                 s->cache_bytes >> 20);
@@ -132,8 +137,37 @@ static void say_hello(const struct dg_app *app)
   else
     dg_log_info(app->log, "start", "  Authentication: SigV4 ENABLED (access key: %s)",
                 s->access_key_id);
+  for (guint i = 0; i < s->errors->len; i++)
+    dg_log_error(app->log, "config.error", "%s", (const char *)s->errors->pdata[i]);
   for (guint i = 0; i < s->warnings->len; i++)
     dg_log_warn(app->log, "config.warning", "%s", (const char *)s->warnings->pdata[i]);
+}
+
+/* What a configuration may say and the server does not do yet: serving without it
+ * would be less than was asked for. */
+static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
+{
+  const char *what = s->tls.enabled          ? "advanced.tls"
+                     : s->admission->len > 0 ? "admission.blocks"
+                                             : NULL;
+  const struct dg_bucket_config *bucket;
+  GHashTableIter iter;
+  gpointer name, value;
+
+  g_hash_table_iter_init(&iter, s->buckets);
+  while (!what && g_hash_table_iter_next(&iter, &name, &value)) {
+    bucket = value;
+    what = bucket->public_prefixes                    ? "storage.buckets: public_prefixes"
+           : bucket->replication_target_only          ? "storage.buckets: replication_target_only"
+           : bucket->frozen                           ? "storage.buckets: frozen"
+           : bucket->quota_bytes != DG_QUOTA_NONE     ? "storage.buckets: quota_bytes"
+           : bucket->quota_objects != DG_QUOTA_NONE   ? "storage.buckets: quota_objects"
+                                                      : NULL;
+  }
+  return what ? dg_fail(err, DG_E_CONFIG, "%s: %s: this version reads it but does not serve it yet: "
+                                          "take it out",
+                        s->file ? s->file : "environment", what)
+              : 0;
 }
 
 /* ---- Parts ----------------------------------------------------------------------------- */
@@ -261,7 +295,8 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
   dg_metrics_set_collector(app->metrics, collect, app);
   app->table = dg_plug_table_new((const char *const *)dirs);
   if (dg_fault_init(err) < 0 ||
-      dg_snapshot_load(&cli->load, app->table, &app->snapshot, err) < 0) {
+      dg_snapshot_load(&cli->load, app->table, &app->snapshot, err) < 0 ||
+      refuse_unserved(app->snapshot, err) < 0) {
     free_app(app);
     return -1;
   }

@@ -15,7 +15,8 @@
 static const char usage_text[] =
   "Usage: deltaglider_proxy [OPTION]...\n"
   "       deltaglider_proxy config lint FILE\n"
-  "       deltaglider_proxy config defaults\n"
+  "       deltaglider_proxy config schema|defaults|example [--out FILE]\n"
+  "       deltaglider_proxy config export FILE [--out FILE]\n"
   "\n"
   "Serves S3 in front of existing storage, and keeps versions of binaries as\n"
   "deltas. Without a command it serves until SIGTERM.\n"
@@ -28,6 +29,7 @@ static const char usage_text[] =
   "      --list-plugins          name the plugins on the search path\n"
   "      --describe-plugin NAME  show a plugin and its options\n"
   "      --show-env              show the environment variables and their values\n"
+  "      --out FILE              write there what a config command prints\n"
   "      --version               show the version\n"
   "  -h, --help                  show this\n"
   "\n"
@@ -35,7 +37,7 @@ static const char usage_text[] =
   "DGP_SECRET_ACCESS_KEY, or say access.authentication: none in its file.\n"
   "See deltaglider_proxy(8) and deltaglider_proxy.yaml(5).\n";
 
-enum { OPT_PLUGIN_DIR = 256, OPT_LIST, OPT_DESCRIBE, OPT_SHOW_ENV, OPT_VERSION };
+enum { OPT_PLUGIN_DIR = 256, OPT_LIST, OPT_DESCRIBE, OPT_SHOW_ENV, OPT_OUT, OPT_VERSION };
 
 static const struct option long_options[] = {
   {"config", required_argument, NULL, 'c'},
@@ -46,6 +48,7 @@ static const struct option long_options[] = {
   {"list-plugins", no_argument, NULL, OPT_LIST},
   {"describe-plugin", required_argument, NULL, OPT_DESCRIBE},
   {"show-env", no_argument, NULL, OPT_SHOW_ENV},
+  {"out", required_argument, NULL, OPT_OUT},
   {"version", no_argument, NULL, OPT_VERSION},
   {"help", no_argument, NULL, 'h'},
   {NULL, 0, NULL, 0},
@@ -57,20 +60,35 @@ static int usage_error(const char *cause)
   return DG_EXIT_USAGE;
 }
 
+/* The words behind `config`. */
+static const struct {
+  const char *name;
+  enum dg_command command;
+  int argument_count;
+} config_commands[] = {
+  {"lint", DG_COMMAND_CONFIG_LINT, 1},
+  {"schema", DG_COMMAND_CONFIG_SCHEMA, 0},
+  {"defaults", DG_COMMAND_CONFIG_SCHEMA, 0}, /* the schema has them */
+  {"example", DG_COMMAND_CONFIG_EXAMPLE, 0},
+  {"export", DG_COMMAND_CONFIG_EXPORT, 1},
+};
+
 static int parse_command(int count, char **words, struct dg_cli *cli)
 {
   if (count == 0)
-    return 0;
-  if (count == 3 && !strcmp(words[0], "config") && !strcmp(words[1], "lint")) {
-    cli->command = DG_COMMAND_CONFIG_LINT;
-    cli->argument = words[2];
-    return 0;
+    return cli->out_file ? usage_error("--out goes with a config command that prints") : 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(config_commands) && !strcmp(words[0], "config"); i++) {
+    if (count != 2 + config_commands[i].argument_count ||
+        strcmp(words[1], config_commands[i].name) != 0)
+      continue;
+    cli->command = config_commands[i].command;
+    cli->argument = config_commands[i].argument_count ? words[2] : NULL;
+    return cli->out_file && cli->command == DG_COMMAND_CONFIG_LINT
+             ? usage_error("config lint takes no --out")
+             : 0;
   }
-  if (count == 2 && !strcmp(words[0], "config") && !strcmp(words[1], "defaults")) {
-    cli->command = DG_COMMAND_CONFIG_DEFAULTS;
-    return 0;
-  }
-  return usage_error("unknown command: use no command, 'config lint FILE' or 'config defaults'");
+  return usage_error("unknown command: use no command, 'config lint FILE', 'config export FILE', "
+                     "'config schema', 'config defaults' or 'config example'");
 }
 
 int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
@@ -108,6 +126,9 @@ int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
     case OPT_SHOW_ENV:
       cli.command = DG_COMMAND_SHOW_ENV;
       break;
+    case OPT_OUT:
+      cli.out_file = optarg;
+      break;
     case OPT_VERSION:
       cli.command = DG_COMMAND_VERSION;
       break;
@@ -127,6 +148,21 @@ int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
 static int print(GString *text)
 {
   return fputs(text->str, stdout) < 0 || fflush(stdout) != 0 ? DG_EXIT_IO : DG_EXIT_OK;
+}
+
+/* To --out, whole or not at all; else to standard output. */
+static int deliver(const struct dg_cli *cli, GString *text)
+{
+  g_autoptr(GError) cause = NULL;
+
+  if (!cli->out_file)
+    return print(text);
+  if (g_file_set_contents_full(cli->out_file, text->str, (gssize)text->len,
+                               G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0666,
+                               &cause))
+    return DG_EXIT_OK;
+  (void)fprintf(stderr, "deltaglider_proxy: %s\n", cause->message);
+  return DG_EXIT_IO;
 }
 
 static struct dg_plug_table *open_table(const struct dg_cli *cli)
@@ -186,27 +222,66 @@ static int describe_plugin(const struct dg_cli *cli)
   return print(out);
 }
 
-static int lint(const struct dg_cli *cli)
+/* The file alone, without environment and command line. Tells stderr about
+ * failures and returns their exit code. */
+static int load_file(const struct dg_cli *cli, struct dg_plug_table *table,
+                     struct dg_snapshot **ret_snapshot)
 {
   struct dg_load_params params = {.config_file = cli->argument, .lint = true};
+  struct dg_error err = {0};
+
+  if (dg_snapshot_load(&params, table, ret_snapshot, &err) == 0)
+    return DG_EXIT_OK;
+  (void)fprintf(stderr, "%s\n", err.detail);
+  return err.code == DG_E_IO                 ? DG_EXIT_IO
+         : err.code == DG_E_INVALID_ARGUMENT ? DG_EXIT_PARSE
+                                             : DG_EXIT_REJECTED;
+}
+
+static int lint(const struct dg_cli *cli)
+{
   struct dg_plug_table *table = open_table(cli);
   struct dg_snapshot *snapshot = NULL;
-  struct dg_error err = {0};
-  int result = DG_EXIT_OK;
+  int result = load_file(cli, table, &snapshot);
 
-  if (dg_snapshot_load(&params, table, &snapshot, &err) < 0) {
-    (void)fprintf(stderr, "%s\n", err.detail);
-    result = err.code == DG_E_IO                 ? DG_EXIT_IO
-             : err.code == DG_E_INVALID_ARGUMENT ? DG_EXIT_PARSE
-                                                 : DG_EXIT_REJECTED;
-  } else {
-    for (guint i = 0; i < snapshot->warnings->len; i++)
-      (void)fprintf(stderr, "warning: %s\n", (const char *)snapshot->warnings->pdata[i]);
+  for (guint i = 0; snapshot && i < snapshot->errors->len; i++)
+    (void)fprintf(stderr, "error: %s\n", (const char *)snapshot->errors->pdata[i]);
+  for (guint i = 0; snapshot && i < snapshot->warnings->len; i++)
+    (void)fprintf(stderr, "warning: %s\n", (const char *)snapshot->warnings->pdata[i]);
+  if (snapshot)
     (void)printf("%s: valid\n", cli->argument);
+  dg_snapshot_unref(snapshot);
+  dg_plug_table_free(table);
+  return result;
+}
+
+static int export_file(const struct dg_cli *cli)
+{
+  struct dg_plug_table *table = open_table(cli);
+  struct dg_snapshot *snapshot = NULL;
+  g_autoptr(GString) out = g_string_new(NULL);
+  int result = load_file(cli, table, &snapshot);
+
+  if (snapshot) {
+    dg_snapshot_export(snapshot, DG_EXPORT_API, out);
+    result = deliver(cli, out);
   }
   dg_snapshot_unref(snapshot);
   dg_plug_table_free(table);
   return result;
+}
+
+static int print_schema(const struct dg_cli *cli)
+{
+  struct dg_plug_table *table = open_table(cli);
+  g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GString) out = g_string_new(NULL);
+
+  dg_schema_print_json(table, warnings, out);
+  for (guint i = 0; i < warnings->len; i++)
+    (void)fprintf(stderr, "warning: %s\n", (const char *)warnings->pdata[i]);
+  dg_plug_table_free(table);
+  return deliver(cli, out);
 }
 
 int dg_cli_run(const struct dg_cli *cli)
@@ -224,9 +299,13 @@ int dg_cli_run(const struct dg_cli *cli)
   case DG_COMMAND_SHOW_ENV:
     dg_schema_print_env(out);
     return print(out);
-  case DG_COMMAND_CONFIG_DEFAULTS:
-    dg_schema_print_defaults(out);
-    return print(out);
+  case DG_COMMAND_CONFIG_SCHEMA:
+    return print_schema(cli);
+  case DG_COMMAND_CONFIG_EXAMPLE:
+    dg_schema_print_example(out);
+    return deliver(cli, out);
+  case DG_COMMAND_CONFIG_EXPORT:
+    return export_file(cli);
   case DG_COMMAND_LIST_PLUGINS:
     return list_plugins(cli);
   case DG_COMMAND_DESCRIBE_PLUGIN:

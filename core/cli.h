@@ -9,7 +9,7 @@
 #define DG_EXIT_OK 0
 #define DG_EXIT_START 1    /* the server could not start */
 #define DG_EXIT_USAGE 2
-#define DG_EXIT_IO 3       /* a file could not be read */
+#define DG_EXIT_IO 3       /* a file could not be read or written */
 #define DG_EXIT_PARSE 4    /* a file is not YAML */
 #define DG_EXIT_REJECTED 6 /* a file is YAML but not a configuration */
 
@@ -21,12 +21,15 @@ enum dg_command {
   DG_COMMAND_DESCRIBE_PLUGIN,
   DG_COMMAND_SHOW_ENV,
   DG_COMMAND_CONFIG_LINT,
-  DG_COMMAND_CONFIG_DEFAULTS,
+  DG_COMMAND_CONFIG_SCHEMA,
+  DG_COMMAND_CONFIG_EXAMPLE,
+  DG_COMMAND_CONFIG_EXPORT,
 };
 
 struct dg_cli {
   enum dg_command command;
   const char *argument;    /* plugin or file; borrowed from argv */
+  const char *out_file;    /* --out, or NULL: standard output */
   const char *plugin_dir;
   struct dg_load_params load;
 };

@@ -11,6 +11,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include <deltaglider/plugin.h>
 
@@ -22,6 +23,8 @@ struct dg_backend_config {
   struct dg_config *options;    /* parsed against the plugin's table */
 };
 
+#define DG_QUOTA_NONE UINT64_MAX
+
 struct dg_bucket_config {
   char *name;
   char *backend;                /* or NULL: the default backend */
@@ -31,7 +34,83 @@ struct dg_bucket_config {
   char **delta_suffixes;        /* lower case, NULL-terminated: eligible for delta */
   char *codec;                  /* plugin name, e.g. "codec-xdelta3" */
   bool verify_passthrough_reads; /* as configured */
+  uint64_t quota_bytes, quota_objects; /* DG_QUOTA_NONE: no limit. Bytes as clients count them */
+  bool frozen;                  /* client writes are refused: said so, or quota_bytes is 0 */
+  bool replication_target_only; /* client writes are refused */
+  /* What everyone may read: NULL-terminated, may be NULL; each ends with '/',
+   * or is "": the whole bucket. */
+  char **public_prefixes;
 };
+
+/* ---- Admission: rules looked at before anyone is known ------------------------- */
+
+enum dg_admission_action {
+  DG_ADMISSION_CONTINUE, /* to authentication, past the other blocks */
+  DG_ADMISSION_ALLOW_ANONYMOUS,
+  DG_ADMISSION_DENY,     /* 403 AccessDenied */
+  DG_ADMISSION_REJECT,   /* with the block's own status and message */
+};
+
+enum dg_admission_authenticated {
+  DG_ADMISSION_ANYONE,
+  DG_ADMISSION_SIGNED,   /* an Authorization header or a presigned query, unverified */
+  DG_ADMISSION_UNSIGNED,
+};
+
+/* Addresses whose first prefix_bits bits are equal. IPv4 is kept as IPv6,
+ * ::ffff:a.b.c.d, so 10.0.0.0/8 has 104 bits. */
+struct dg_ip_range {
+  uint8_t address[16];   /* bits past prefix_bits are zero */
+  uint8_t prefix_bits;   /* 0..128 */
+};
+
+/* Does the range hold the address? Both as IPv6. */
+static inline bool dg_ip_range_holds(const struct dg_ip_range *range, const uint8_t address[16])
+{
+  unsigned whole = range->prefix_bits / 8, rest = range->prefix_bits % 8;
+
+  return memcmp(range->address, address, whole) == 0 &&
+         (rest == 0 || (range->address[whole] ^ address[whole]) >> (8 - rest) == 0);
+}
+
+/* "192.0.2.7", "10.0.0.0/8", "2001:db8::/32"; a single address has 128 bits. An
+ * IPv4-mapped IPv6 network is the IPv4 one; bits past the prefix are cleared.
+ * False: it is none of these. [any] */
+bool dg_ip_range_parse(const char *text, struct dg_ip_range *ret_range);
+
+/* One entry of admission.blocks. Every predicate that is given must hold; one
+ * that is absent holds always. */
+struct dg_admission_block {
+  char *name;            /* unique, never "public-prefix:..." */
+  char **methods;        /* upper case, NULL-terminated; NULL: any */
+  struct dg_ip_range *sources; /* NULL: any; an unknown client address is in none */
+  size_t source_count;
+  char *bucket;          /* lower case; NULL: any */
+  char *path_glob;       /* over the decoded key, else the list prefix, else ""; NULL: any */
+  enum dg_admission_authenticated authenticated;
+  char *config_flag;     /* "maintenance_mode"; an unknown flag never holds; NULL: not asked */
+  enum dg_admission_action action;
+  uint32_t reject_status; /* 400..599, for DG_ADMISSION_REJECT */
+  char *reject_message;  /* or NULL */
+};
+
+/* ---- TLS --------------------------------------------------------------------------- */
+
+struct dg_tls_pair {
+  char *cert_path, *key_path; /* PEM files; both or neither */
+};
+
+struct dg_tls_config {
+  bool enabled;
+  struct dg_tls_pair main;    /* neither: an ephemeral self-signed certificate */
+  GArray *certificates;       /* struct dg_tls_pair: more of them, chosen by the name asked for */
+  char *client_ca_path;       /* PEM; clients are asked for a certificate from these; or NULL */
+  bool client_cert_required;  /* with client_ca_path: a client without one is turned away */
+  bool tls13_only;            /* else 1.2 and 1.3 */
+};
+
+#define DG_SNAPSHOT_SECTIONS 3
+struct dg_yaml;
 
 struct dg_snapshot {
   int refs;
@@ -52,13 +131,21 @@ struct dg_snapshot {
   uint32_t max_concurrent_requests, request_timeout_s, clock_skew_s, replay_window_s;
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
   bool debug_headers, stats_open, json_log;
+  struct dg_tls_config tls;
+  /* admission */
+  GPtrArray *admission;         /* struct dg_admission_block *, in order; may be empty */
   /* storage */
   GPtrArray *backends;          /* struct dg_backend_config *, at least one */
   char *default_backend;
   GHashTable *codecs;           /* plugin name -> struct dg_config *: those some bucket uses */
   GHashTable *buckets;          /* name -> struct dg_bucket_config *: the configured ones */
   struct dg_bucket_config bucket_defaults; /* every other bucket */
+  GPtrArray *errors;            /* char *: to be logged as errors at start, which goes on */
   GPtrArray *warnings;          /* char *: to be logged at start */
+  /* Of core/config alone. */
+  struct dg_config *options[DG_SNAPSHOT_SECTIONS]; /* access, advanced, storage: as they hold */
+  struct dg_config *tls_options;
+  struct dg_yaml *document;     /* what the file said, in the canonical shape; or NULL */
 };
 
 /* ---- Loading ---------------------------------------------------------------- */
@@ -92,6 +179,28 @@ int dg_log_level_parse(const char *text);
 
 struct dg_snapshot *dg_snapshot_ref(struct dg_snapshot *snapshot);
 void dg_snapshot_unref(struct dg_snapshot *snapshot);
+
+/* ---- Export and comparison ------------------------------------------------------- */
+
+/* What an export leaves out. ${env:NAME} references and names of keys stay in
+ * every tier; a secret that a plugin declares counts as a credential. */
+enum dg_export_tier {
+  DG_EXPORT_PERSIST,   /* for the file itself: every secret is there */
+  DG_EXPORT_CANONICAL, /* without encryption keys */
+  DG_EXPORT_API,       /* without any secret, nor the access keys beside them */
+};
+
+/* The configuration file in its canonical shape: sections, no shorthands,
+ * defaults left out, maps sorted by key. What came from the environment or the
+ * command line is not in it. The same snapshot gives the same bytes; loading
+ * them gives an equal snapshot but for what the tier leaves out. [any] */
+void dg_snapshot_export(const struct dg_snapshot *snapshot, enum dg_export_tier tier,
+                        GString *out);
+
+/* Adds the paths ("advanced.listen_addr") of the options that differ and only
+ * take effect with a restart to ret_paths: char *, freed with g_free(). [any] */
+void dg_snapshot_restart_changes(const struct dg_snapshot *old_snapshot,
+                                 const struct dg_snapshot *new_snapshot, GPtrArray *ret_paths);
 
 /* The policy of one bucket: its own entry or the defaults. Borrowed. */
 const struct dg_bucket_config *dg_snapshot_bucket(const struct dg_snapshot *snapshot,

@@ -9,20 +9,35 @@
 
 #include "common/banned.h"
 
+enum { HOT = 0, RESTART = 1, REQUIRED = 2 };
+
 struct row {
   enum dg_section section;
+  unsigned flags;
   struct dg_option option;
   const char *env;
 };
 
 static const struct row rows[] = {
-#define DG_OPTION_ROW(section, name, type, dflt, choices, min, max, env, help) \
-  {DG_SECTION_##section, {#name, DG_OPT_##type, 0, dflt, choices, min, max, help}, env},
+#define DG_OPTION_ROW(section, name, flags, type, dflt, choices, min, max, env, help) \
+  {DG_SECTION_##section,                                                              \
+   (flags),                                                                           \
+   {#name, DG_OPT_##type, ((flags)&REQUIRED) != 0, dflt, choices, min, max, help},    \
+   env},
 #include "core/config/options.def"
 #undef DG_OPTION_ROW
 };
 
-static struct dg_option tables[DG_SECTION_COUNT][G_N_ELEMENTS(rows) + 1];
+const struct dg_part dg_schema_parts[] = {
+#define DG_PART_ROW(section, key, flat_key, shape, entry, help) \
+  {DG_SECTION_##section, #key, flat_key, DG_PART_##shape, DG_SECTION_##entry, help},
+#include "core/config/parts.def"
+#undef DG_PART_ROW
+  {.key = NULL},
+};
+
+/* The last one stays empty: no section. */
+static struct dg_option tables[DG_SECTION_COUNT + 1][G_N_ELEMENTS(rows) + 1];
 
 static gpointer build_tables(gpointer unused)
 {
@@ -42,19 +57,54 @@ const struct dg_option *dg_schema_options(enum dg_section section)
   return tables[section];
 }
 
+const struct dg_part *dg_schema_part(enum dg_section section, const char *key)
+{
+  for (const struct dg_part *part = dg_schema_parts; part->key; part++)
+    if (part->section == section && !strcmp(part->key, key))
+      return part;
+  return NULL;
+}
+
 const char *dg_schema_section_name(enum dg_section section)
 {
-  static const char *const names[] = {"access", "advanced", "storage", "storage.buckets.NAME"};
+  static const char *const names[] = {
+    [DG_SECTION_ACCESS] = "access",
+    [DG_SECTION_ADVANCED] = "advanced",
+    [DG_SECTION_STORAGE] = "storage",
+    [DG_SECTION_ADMISSION] = "admission",
+    [DG_SECTION_BUCKET] = "storage.buckets.NAME",
+    [DG_SECTION_BACKEND] = "storage.backends[]",
+    [DG_SECTION_CODEC] = "storage.codecs.NAME",
+    [DG_SECTION_TLS] = "advanced.tls",
+    [DG_SECTION_TLS_CERTIFICATE] = "advanced.tls.certificates[]",
+    [DG_SECTION_ADMISSION_BLOCK] = "admission.blocks[]",
+    [DG_SECTION_ADMISSION_MATCH] = "admission.blocks[].match",
+    [DG_SECTION_ADMISSION_ACTION] = "admission.blocks[].action",
+  };
 
   return names[section];
 }
 
-const char *dg_schema_env(enum dg_section section, const struct dg_option *option)
+static const struct row *row_of(enum dg_section section, const struct dg_option *option)
 {
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
     if (rows[i].section == section && !strcmp(rows[i].option.name, option->name))
-      return rows[i].env;
+      return &rows[i];
   return NULL;
+}
+
+const char *dg_schema_env(enum dg_section section, const struct dg_option *option)
+{
+  const struct row *row = row_of(section, option);
+
+  return row ? row->env : NULL;
+}
+
+gboolean dg_schema_needs_restart(enum dg_section section, const struct dg_option *option)
+{
+  const struct row *row = row_of(section, option);
+
+  return row && (row->flags & RESTART);
 }
 
 gboolean dg_schema_is_list(const struct dg_option *option)
@@ -62,31 +112,37 @@ gboolean dg_schema_is_list(const struct dg_option *option)
   return option->type == DG_OPT_STRING && option->choices && !strcmp(option->choices, ",");
 }
 
+const char *dg_schema_shorthand(const char *storage_key)
+{
+  static const char *const alone[] = {"region", "access_key_id", "secret_access_key",
+                                      "force_path_style", "allow_local", NULL};
+
+  if (!strcmp(storage_key, "filesystem"))
+    return "path";
+  if (!strcmp(storage_key, "s3"))
+    return "endpoint";
+  for (size_t i = 0; alone[i]; i++)
+    if (!strcmp(storage_key, alone[i]))
+      return alone[i];
+  return NULL;
+}
+
 const char *dg_schema_unsupported(const char *section, const char *key)
 {
   static const char *const known[] = {
-    "admission",
     "access.iam_mode",
     "access.iam_users",
     "access.iam_groups",
     "access.auth_providers",
     "access.group_mapping_rules",
-    "storage.s3",
-    "storage.region",
-    "storage.force_path_style",
-    "storage.allow_local",
     "storage.backend_encryption",
     "storage.replication",
     "storage.lifecycle",
     "storage.backend.encryption",
-    "storage.bucket.public",
-    "storage.bucket.public_prefixes",
-    "storage.bucket.quota_bytes",
-    "storage.bucket.replication_target_only",
-    "advanced.tls",
     "advanced.config_sync_bucket",
     "advanced.config_sync_object_key",
     "advanced.bootstrap_password_hash",
+    "advanced.admin_password_hash",
     "advanced.event_delivery",
   };
   g_autofree char *path = *section ? g_strdup_printf("%s.%s", section, key) : g_strdup(key);
@@ -98,6 +154,45 @@ const char *dg_schema_unsupported(const char *section, const char *key)
     if (!strcmp(known[i], path))
       return "this version does not have it yet: take it out";
   return NULL;
+}
+
+/* ---- Hints ------------------------------------------------------------------------- */
+
+/* Names that may stand in a section: its options, its parts, the plugin's. */
+static GPtrArray *names_in(enum dg_section section, const struct dg_option *plugin)
+{
+  GPtrArray *names = g_ptr_array_new();
+
+  for (const struct dg_option *o = dg_schema_options(section); o->name; o++)
+    g_ptr_array_add(names, (gpointer)(uintptr_t)o->name);
+  for (const struct dg_option *o = plugin; o && o->name; o++)
+    g_ptr_array_add(names, (gpointer)(uintptr_t)o->name);
+  for (const struct dg_part *part = dg_schema_parts; part->key; part++)
+    if (part->section == section)
+      g_ptr_array_add(names, (gpointer)(uintptr_t)part->key);
+  g_ptr_array_add(names, NULL);
+  return names;
+}
+
+/* The section of the file or of its parts, other than this one, that has the key. */
+static const char *elsewhere(enum dg_section section, const char *key)
+{
+  for (int other = 0; other < DG_SECTION_COUNT; other++)
+    if (other != (int)section && (dg_options_find(dg_schema_options((enum dg_section)other), key) ||
+                                  dg_schema_part((enum dg_section)other, key)))
+      return dg_schema_section_name((enum dg_section)other);
+  return NULL;
+}
+
+char *dg_schema_hint(enum dg_section section, const struct dg_option *plugin, const char *key)
+{
+  g_autoptr(GPtrArray) names = names_in(section, plugin);
+  const char *near = dg_nearest_name((const char *const *)names->pdata, key);
+  const char *home = elsewhere(section, key);
+
+  if (home)
+    return g_strdup_printf(": it stands in %s", home);
+  return near ? g_strdup_printf(": did you mean '%s'?", near) : g_strdup("");
 }
 
 /* ---- Printing ---------------------------------------------------------------------- */
@@ -115,7 +210,9 @@ static void print_value(GString *out, const struct dg_option *option)
     g_string_append(out, option->dflt);
 }
 
-static void print_section(GString *out, enum dg_section section, const char *indent)
+/* `dead`: everything is a comment, for there is no such entry by default. */
+static void print_section(GString *out, enum dg_section section, const char *indent,
+                          gboolean dead)
 {
   for (const struct dg_option *o = dg_schema_options(section); o->name; o++) {
     const char *env = dg_schema_env(section, o);
@@ -123,24 +220,33 @@ static void print_section(GString *out, enum dg_section section, const char *ind
     g_string_append_printf(out, "%s# %s", indent, o->help);
     if (env)
       g_string_append_printf(out, " [%s]", env);
-    g_string_append_printf(out, "\n%s%s%s: ", indent, o->dflt ? "" : "# ", o->name);
+    g_string_append_printf(out, "\n%s%s%s: ", indent, o->dflt && !dead ? "" : "# ", o->name);
     print_value(out, o);
     g_string_append_c(out, '\n');
   }
+  for (const struct dg_part *part = dg_schema_parts; part->key; part++) {
+    g_autofree char *inner = g_strdup_printf("%s%s", indent, dead ? "  " : "#     ");
+    const char *lead = dead ? "" : "# ";
+
+    if (part->section != section)
+      continue;
+    g_string_append_printf(out, "%s# %s\n%s# %s:\n", indent, part->help, indent, part->key);
+    if (part->shape != DG_PART_MAP)
+      g_string_append_printf(out, "%s%s  %s\n", indent, lead,
+                             part->shape == DG_PART_LIST ? "-" : "NAME:");
+    print_section(out, part->entry, inner, /* dead= */ TRUE);
+  }
 }
 
-void dg_schema_print_defaults(GString *out)
+void dg_schema_print_example(GString *out)
 {
-  g_string_append(out, "access:\n");
-  print_section(out, DG_SECTION_ACCESS, "  ");
-  g_string_append(out, "\nstorage:\n");
-  print_section(out, DG_SECTION_STORAGE, "  ");
-  g_string_append(out, "  # backend: { type: filesystem, path: ./data }\n"
-                       "  # backends: [ { name: archive, type: filesystem, path: /srv/archive } ]\n"
-                       "  # buckets:\n  #   releases:\n");
-  print_section(out, DG_SECTION_BUCKET, "  #     ");
-  g_string_append(out, "\nadvanced:\n");
-  print_section(out, DG_SECTION_ADVANCED, "  ");
+  static const enum dg_section order[] = {DG_SECTION_ADMISSION, DG_SECTION_ACCESS,
+                                          DG_SECTION_STORAGE, DG_SECTION_ADVANCED};
+
+  for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
+    g_string_append_printf(out, "%s%s:\n", i > 0 ? "\n" : "", dg_schema_section_name(order[i]));
+    print_section(out, order[i], "  ", /* dead= */ FALSE);
+  }
 }
 
 void dg_schema_print_env(GString *out)

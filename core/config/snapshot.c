@@ -22,18 +22,9 @@ static void backend_free(void *pointer)
   g_free(backend);
 }
 
-static void bucket_clear(struct dg_bucket_config *bucket)
-{
-  g_free(bucket->name);
-  g_free(bucket->backend);
-  g_free(bucket->alias);
-  g_free(bucket->codec);
-  g_strfreev(bucket->delta_suffixes);
-}
-
 static void bucket_free(void *pointer)
 {
-  bucket_clear(pointer);
+  dg_bucket_config_clear(pointer);
   g_free(pointer);
 }
 
@@ -43,7 +34,10 @@ struct dg_snapshot *dg_snapshot_new(void)
 
   snapshot->refs = 1;
   snapshot->backends = g_ptr_array_new_with_free_func(backend_free);
+  snapshot->errors = g_ptr_array_new_with_free_func(g_free);
   snapshot->warnings = g_ptr_array_new_with_free_func(g_free);
+  snapshot->admission = g_ptr_array_new_with_free_func(dg_admission_block_free);
+  snapshot->tls.certificates = dg_tls_pairs_new();
   snapshot->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, bucket_free);
   snapshot->codecs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                            (GDestroyNotify)dg_config_free);
@@ -72,10 +66,17 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot)
   g_strfreev(snapshot->base_domains);
   g_free(snapshot->default_backend);
   g_ptr_array_unref(snapshot->backends);
+  g_ptr_array_unref(snapshot->errors);
   g_ptr_array_unref(snapshot->warnings);
+  g_ptr_array_unref(snapshot->admission);
+  dg_tls_config_clear(&snapshot->tls);
   g_hash_table_unref(snapshot->buckets);
   g_hash_table_unref(snapshot->codecs);
-  bucket_clear(&snapshot->bucket_defaults);
+  dg_bucket_config_clear(&snapshot->bucket_defaults);
+  for (int section = 0; section < DG_SNAPSHOT_SECTIONS; section++)
+    dg_config_free(snapshot->options[section]);
+  dg_config_free(snapshot->tls_options);
+  dg_yaml_free(snapshot->document);
   g_free(snapshot);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The storage section: backends, the codecs that buckets use, buckets. */
+/* The storage section: backends, and the codecs that buckets use. */
 #include <config.h>
 
 #include <stdlib.h>
@@ -10,8 +10,11 @@
 
 #include "common/banned.h"
 
+/* Of a plugin without options. */
+static const struct dg_option no_options[] = {{.name = NULL}};
+
 /* "filesystem" is the name existing deployments use for backend-fs. */
-static char *plugin_of_type(const char *type)
+char *dg_plugin_of_backend_type(const char *type)
 {
   if (!strcmp(type, "filesystem"))
     return g_strdup("backend-fs");
@@ -24,8 +27,8 @@ static gboolean is_instance_name(const char *name)
          !name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")];
 }
 
-static const struct dg_backend_config *find_backend(const struct dg_snapshot *snapshot,
-                                                    const char *name)
+const struct dg_backend_config *dg_snapshot_find_backend(const struct dg_snapshot *snapshot,
+                                                         const char *name)
 {
   for (guint i = 0; i < snapshot->backends->len; i++) {
     const struct dg_backend_config *backend = snapshot->backends->pdata[i];
@@ -47,67 +50,113 @@ static char *option_env(const char *instance, const char *option)
   return g_ascii_strup(name, -1);
 }
 
-static int apply_plugin_env(struct dg_config *config, const struct dg_option *table,
-                            struct dg_error *err)
+/* One instance's variables; a plugin with allow_local also hears the one for all. */
+static int apply_instance_env(const struct dg_load *load, struct dg_config *config,
+                              const struct dg_option *table, struct dg_error *err)
 {
-  for (const struct dg_option *o = table; o && o->name; o++) {
-    g_autofree char *name = option_env(config->instance_name, o->name);
-    const char *text = getenv(name);
-    struct dg_error cause = {0};
+  const struct dg_option *allow_local = dg_options_find(table, "allow_local");
 
-    if (text && *text && dg_config_set(config, o->name, text, &cause) < 0)
-      return dg_fail(err, DG_E_CONFIG, "environment %s: %s", name, cause.detail);
+  if (allow_local && dg_load_env(load, config, allow_local, "DGP_BACKEND_ALLOW_LOCAL", err) < 0)
+    return -1;
+  for (const struct dg_option *o = table; o->name; o++) {
+    g_autofree char *name = option_env(config->instance_name, o->name);
+
+    if (dg_load_env(load, config, o, name, err) < 0)
+      return -1;
   }
   return 0;
 }
 
+/* The one backend of type s3 takes each part of itself from the variables of the
+ * shorthand. */
+static int apply_shorthand_env(const struct dg_load *load, struct dg_config *config,
+                               const struct dg_option *table, struct dg_error *err)
+{
+  for (const struct dg_option *o = dg_schema_options(DG_SECTION_STORAGE); o->name; o++) {
+    const char *target = strcmp(o->name, "filesystem") != 0 ? dg_schema_shorthand(o->name) : NULL;
+    const struct dg_option *option = target ? dg_options_find(table, target) : NULL;
+
+    if (option &&
+        dg_load_env(load, config, option, dg_schema_env(DG_SECTION_STORAGE, o), err) < 0)
+      return -1;
+  }
+  return 0;
+}
+
+/* Two names that differ in '-', '.' and case only have the same variables. */
+static void warn_shared_env(const struct dg_load *load, const char *name)
+{
+  g_autofree char *mine = option_env(name, "");
+
+  for (guint i = 0; i < load->snapshot->backends->len; i++) {
+    const struct dg_backend_config *other = load->snapshot->backends->pdata[i];
+    g_autofree char *theirs = option_env(other->name, "");
+
+    if (!strcmp(mine, theirs))
+      dg_load_warn(load->snapshot, "backends '%s' and '%s' share their environment variables %s*",
+                   other->name, name, mine);
+  }
+}
+
 /* ---- Backends ------------------------------------------------------------------------ */
 
-/* Adds one backend. map may be NULL (shorthand); path is for messages. */
-static int add_backend(struct dg_load *load, const char *name, const char *type,
-                       const struct dg_yaml *map, const char *path, const char *root,
+/* Where a backend's options come from. */
+struct backend_source {
+  const char *name, *type;
+  const struct dg_yaml *map; /* or NULL: the command line or the environment alone */
+  const char *path;          /* of the map, for messages */
+  const char *data_dir;      /* the option `path` besides, or NULL */
+  gboolean is_single;        /* the one backend */
+};
+
+static int fill_backend(const struct dg_load *load, const struct backend_source *source,
+                        const struct dg_option *table, struct dg_config *options,
+                        struct dg_error *err)
+{
+  struct dg_error cause = {0};
+
+  if (dg_load_entry(load, DG_SECTION_BACKEND, table, source->path, source->map, options, err) < 0)
+    return -1;
+  if (source->data_dir && dg_config_set(options, "path", source->data_dir, err) < 0)
+    return -1;
+  if (!load->params->lint && source->is_single && !strcmp(source->type, "s3") &&
+      apply_shorthand_env(load, options, table, err) < 0)
+    return -1;
+  if (!load->params->lint && apply_instance_env(load, options, table, err) < 0)
+    return -1;
+  if (dg_config_finish(options, &cause) == 0)
+    return 0;
+  return source->map ? dg_load_fail(load, source->map, err, "%s: %s", source->path, cause.detail)
+                     : dg_fail(err, DG_E_CONFIG, "backend %s: %s", source->name, cause.detail);
+}
+
+static int add_backend(const struct dg_load *load, const struct backend_source *source,
                        struct dg_error *err)
 {
-  g_autofree char *plugin_name = plugin_of_type(type);
+  g_autofree char *plugin_name = dg_plugin_of_backend_type(source->type);
+  const struct dg_option *table;
   const struct dg_module *module;
   struct dg_backend_config *backend;
   struct dg_config *options;
   struct dg_error cause = {0};
-  int result = 0;
 
-  if (find_backend(load->snapshot, name))
-    return dg_fail(err, DG_E_CONFIG, "%s: two backends are named '%s': rename one", load->file,
-                   name);
+  if (dg_snapshot_find_backend(load->snapshot, source->name))
+    return dg_load_fail(load, source->map, err, "%s: two backends are named '%s': rename one",
+                        source->path, source->name);
   if (dg_plug_load(load->table, plugin_name, &module, &cause) < 0)
-    return map ? dg_load_fail(load, map, err, "%s.type: %s", path, cause.detail)
-               : dg_fail(err, cause.code, "%s", cause.detail);
-  options = dg_config_new(module->plugin.options, name);
-  for (guint i = 0; map && result == 0 && i < map->keys->len; i++) {
-    const struct dg_yaml *key = map->keys->pdata[i];
-    const char *unsupported = dg_schema_unsupported("storage.backend", key->text);
-
-    if (!strcmp(key->text, "type") || !strcmp(key->text, "name"))
-      continue;
-    if (unsupported && !dg_options_find(module->plugin.options, key->text))
-      result = dg_load_fail(load, key, err, "%s.%s: %s", path, key->text, unsupported);
-    else
-      result = dg_load_option(load, options, path, module->plugin.options, key,
-                              map->values->pdata[i], err);
-  }
-  if (result == 0 && root)
-    result = dg_config_set(options, "path", root, err);
-  if (result == 0 && !load->params->lint)
-    result = apply_plugin_env(options, module->plugin.options, err);
-  if (result == 0 && dg_config_finish(options, &cause) < 0)
-    result = map ? dg_load_fail(load, map, err, "%s: %s", path, cause.detail)
-                 : dg_fail(err, DG_E_CONFIG, "backend %s: %s", name, cause.detail);
-  if (result < 0) {
+    return source->map
+             ? dg_load_fail(load, source->map, err, "%s.type: %s", source->path, cause.detail)
+             : dg_fail(err, cause.code, "%s", cause.detail);
+  warn_shared_env(load, source->name);
+  table = module->plugin.options ? module->plugin.options : no_options;
+  options = dg_config_new(table, source->name);
+  if (fill_backend(load, source, table, options, err) < 0) {
     dg_config_free(options);
     return -1;
   }
   backend = g_new0(struct dg_backend_config, 1);
-  backend->name = g_strdup(name);
-  backend->type = g_strdup(type);
+  backend->name = g_strdup(source->name);
+  backend->type = g_strdup(source->type);
   backend->plugin_name = g_steal_pointer(&plugin_name);
   backend->options = options;
   g_ptr_array_add(load->snapshot->backends, backend);
@@ -115,7 +164,7 @@ static int add_backend(struct dg_load *load, const char *name, const char *type,
 }
 
 /* The text of a scalar key, or dflt; an error when it is no scalar. */
-static int text_key(struct dg_load *load, const struct dg_yaml *map, const char *path,
+static int text_key(const struct dg_load *load, const struct dg_yaml *map, const char *path,
                     const char *key, const char *dflt, const char **ret_text,
                     struct dg_error *err)
 {
@@ -127,33 +176,32 @@ static int text_key(struct dg_load *load, const struct dg_yaml *map, const char 
   return 0;
 }
 
-static int load_backend_map(struct dg_load *load, const struct dg_yaml *map, const char *path,
-                            const char *default_name, struct dg_error *err)
+/* default_name: of the one backend; NULL: it must say its own. */
+static int load_backend_map(const struct dg_load *load, const struct dg_yaml *map,
+                            const char *path, const char *default_name, struct dg_error *err)
 {
-  const char *name = NULL, *type = NULL;
+  struct backend_source source = {.map = map, .path = path, .is_single = default_name != NULL};
 
   if (map->type != DG_YAML_MAP)
     return dg_load_fail(load, map, err, "%s: a map with type and options is expected here", path);
-  if (text_key(load, map, path, "name", default_name, &name, err) < 0 ||
-      text_key(load, map, path, "type", NULL, &type, err) < 0)
+  if (text_key(load, map, path, "name", default_name, &source.name, err) < 0 ||
+      text_key(load, map, path, "type", NULL, &source.type, err) < 0)
     return -1;
-  if (!name)
+  if (!source.name)
     return dg_load_fail(load, map, err, "%s: its name is missing", path);
-  if (!is_instance_name(name))
+  if (!is_instance_name(source.name))
     return dg_load_fail(load, map, err,
                         "%s.name: use 1 to 64 letters, digits, '.', '_' and '-'", path);
-  if (!type)
+  if (!source.type)
     return dg_load_fail(load, map, err, "%s: its type is missing: filesystem, or X for the plugin "
                                         "backend-X",
                         path);
-  return add_backend(load, name, type, map, path, NULL, err);
+  return add_backend(load, &source, err);
 }
 
-static int load_backend_list(struct dg_load *load, const struct dg_yaml *list,
+static int load_backend_list(const struct dg_load *load, const struct dg_yaml *list,
                              struct dg_error *err)
 {
-  if (list->type != DG_YAML_LIST)
-    return dg_load_fail(load, list, err, "storage.backends: a list is expected here");
   for (guint i = 0; i < list->values->len; i++) {
     g_autofree char *path = g_strdup_printf("storage.backends[%u]", i);
 
@@ -163,80 +211,93 @@ static int load_backend_list(struct dg_load *load, const struct dg_yaml *list,
   return 0;
 }
 
-static gboolean has_dotdot(const char *path)
+/* The one backend that the environment asks for as a whole; its type is NULL if
+ * it asks for none. */
+static struct backend_source source_of_env(const struct dg_load *load)
 {
-  g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+  struct backend_source source = {
+    .name = "default", .path = "storage.backend", .is_single = TRUE};
+  const char *endpoint = getenv("DGP_S3_ENDPOINT"), *region = getenv("DGP_S3_REGION");
+  const char *data_dir = getenv("DGP_DATA_DIR");
 
-  return g_strv_contains((const char *const *)parts, "..");
-}
-
-static int load_backends(struct dg_load *load, struct dg_error *err)
-{
-  const struct dg_config *storage = load->sections[DG_SECTION_STORAGE];
-  const char *root = storage->get_text(storage, "filesystem");
-  const char *from_env = load->params->lint ? NULL : getenv("DGP_DATA_DIR");
-  gboolean overridden = load->params->data_dir || (from_env && *from_env);
-
-  if (load->backends && load->backends->type == DG_YAML_LIST && load->backends->values->len > 0) {
-    if (root || load->backend)
-      dg_load_warn(load->snapshot, "storage.backends is set: the single backend is ignored");
-    return load_backend_list(load, load->backends, err);
+  if (load->params->lint)
+    return source;
+  if ((endpoint && *endpoint) || (region && *region)) {
+    source.type = "s3";
+  } else if (data_dir && *data_dir) {
+    source.type = "filesystem";
+    source.data_dir = data_dir;
   }
-  if (load->backends && load->backends->type != DG_YAML_LIST)
-    return load_backend_list(load, load->backends, err);
-  if (root && load->backend && !overridden)
-    return dg_load_fail(load, load->backend, err,
-                        "storage.backend and storage.filesystem exclude each other: drop one");
-  if (load->backend && !overridden)
-    return load_backend_map(load, load->backend, "storage.backend", "default", err);
-  if (root && !overridden && has_dotdot(root))
-    return dg_fail(err, DG_E_CONFIG, "%s: storage.filesystem: '..' is not allowed in '%s'",
-                   load->file, root);
-  return add_backend(load, "default", "filesystem", NULL, "storage.filesystem",
-                     root ? root : "./data", err);
+  return source;
 }
 
-static int choose_default_backend(struct dg_load *load)
+static int load_backends(const struct dg_load *load, struct dg_error *err)
 {
-  const struct dg_config *storage = load->sections[DG_SECTION_STORAGE];
+  const struct dg_yaml *list = dg_load_part(load, DG_SECTION_STORAGE, "backends");
+  const struct dg_yaml *map = dg_load_part(load, DG_SECTION_STORAGE, "backend");
+  struct backend_source source = source_of_env(load);
+
+  if (list && list->type != DG_YAML_LIST)
+    return dg_load_fail(load, list, err, "storage.backends: a list is expected here");
+  if (list && list->values->len > 0) {
+    if (map || source.type)
+      dg_load_warn(load->snapshot, "storage.backends is set: the single backend is ignored");
+    return load_backend_list(load, list, err);
+  }
+  if (load->params->data_dir) {
+    source.type = "filesystem";
+    source.data_dir = load->params->data_dir;
+  } else if (!source.type && map) {
+    return load_backend_map(load, map, "storage.backend", "default", err);
+  } else if (!source.type) {
+    source.type = "filesystem";
+    source.data_dir = "./data";
+  }
+  return add_backend(load, &source, err);
+}
+
+static void choose_default_backend(const struct dg_load *load)
+{
+  const struct dg_config *storage = load->snapshot->options[DG_SECTION_STORAGE];
   const char *name = storage->get_text(storage, "default_backend");
   const struct dg_backend_config *first = load->snapshot->backends->pdata[0];
 
-  if (name && !find_backend(load->snapshot, name)) {
+  if (name && !dg_snapshot_find_backend(load->snapshot, name)) {
     dg_load_warn(load->snapshot, "storage.default_backend: unknown backend '%s': '%s' is used",
                  name, first->name);
     name = NULL;
   }
   load->snapshot->default_backend = g_strdup(name ? name : first->name);
-  return 0;
 }
 
 /* ---- Codecs ---------------------------------------------------------------------------- */
 
-static char *codec_plugin(const char *name)
+char *dg_plugin_of_codec(const char *codec)
 {
-  return g_str_has_prefix(name, "codec-") ? g_strdup(name) : g_strconcat("codec-", name, NULL);
+  return g_str_has_prefix(codec, "codec-") ? g_strdup(codec) : g_strconcat("codec-", codec, NULL);
 }
 
 /* storage.codecs.NAME of this plugin, or NULL. */
 static const struct dg_yaml *codec_map(const struct dg_load *load, const char *plugin_name)
 {
-  for (guint i = 0; load->codecs && i < load->codecs->keys->len; i++) {
+  const struct dg_yaml *codecs = dg_load_part(load, DG_SECTION_STORAGE, "codecs");
+
+  for (guint i = 0; codecs && i < codecs->keys->len; i++) {
     g_autofree char *name =
-      codec_plugin(((const struct dg_yaml *)load->codecs->keys->pdata[i])->text);
+      dg_plugin_of_codec(((const struct dg_yaml *)codecs->keys->pdata[i])->text);
 
     if (!strcmp(name, plugin_name))
-      return load->codecs->values->pdata[i];
+      return codecs->values->pdata[i];
   }
   return NULL;
 }
 
-/* Loads a codec's options once; what names it, for messages. */
-static int need_codec(struct dg_load *load, const char *plugin_name, const char *what,
-                      struct dg_error *err)
+int dg_load_codec(const struct dg_load *load, const char *plugin_name, const char *what,
+                  struct dg_error *err)
 {
   const struct dg_yaml *map = codec_map(load, plugin_name);
   g_autofree char *path = g_strdup_printf("storage.codecs.%s", plugin_name + strlen("codec-"));
+  const struct dg_option *table;
   const struct dg_module *module;
   struct dg_config *options;
   struct dg_error cause = {0};
@@ -245,15 +306,12 @@ static int need_codec(struct dg_load *load, const char *plugin_name, const char 
     return 0;
   if (dg_plug_load(load->table, plugin_name, &module, &cause) < 0)
     return dg_fail(err, DG_E_CONFIG, "%s: %.200s", what, cause.detail);
-  if (map && !map->is_null && map->type != DG_YAML_MAP)
-    return dg_load_fail(load, map, err, "%s: a map of options is expected here", path);
-  options = dg_config_new(module->plugin.options, plugin_name);
-  for (guint i = 0; map && map->keys && i < map->keys->len; i++)
-    if (dg_load_option(load, options, path, module->plugin.options, map->keys->pdata[i],
-                       map->values->pdata[i], err) < 0) {
-      dg_config_free(options);
-      return -1;
-    }
+  table = module->plugin.options ? module->plugin.options : no_options;
+  options = dg_config_new(table, plugin_name);
+  if (dg_load_entry(load, DG_SECTION_CODEC, table, path, map, options, err) < 0) {
+    dg_config_free(options);
+    return -1;
+  }
   if (dg_config_finish(options, &cause) < 0) {
     dg_config_free(options);
     return dg_fail(err, DG_E_CONFIG, "%s: %s", path, cause.detail);
@@ -262,144 +320,34 @@ static int need_codec(struct dg_load *load, const char *plugin_name, const char 
   return 0;
 }
 
-/* Options of a codec that nobody uses are a mistake in one name or the other. */
-static int check_codec_maps(struct dg_load *load, struct dg_error *err)
+/* Options of a codec that nobody uses may still be for a later bucket. */
+static int load_codec_maps(const struct dg_load *load, struct dg_error *err)
 {
-  if (load->codecs && load->codecs->type != DG_YAML_MAP)
-    return dg_load_fail(load, load->codecs, err, "storage.codecs: a map of codecs is expected "
-                                                 "here");
-  for (guint i = 0; load->codecs && i < load->codecs->keys->len; i++) {
-    const struct dg_yaml *key = load->codecs->keys->pdata[i];
-    g_autofree char *name = codec_plugin(key->text);
-    g_autofree char *what = g_strdup_printf("storage.codecs.%s", key->text);
+  const struct dg_yaml *codecs = dg_load_part(load, DG_SECTION_STORAGE, "codecs");
 
-    if (need_codec(load, name, what, err) < 0)
+  if (codecs && codecs->type != DG_YAML_MAP)
+    return dg_load_fail(load, codecs, err, "storage.codecs: a map of codecs is expected here");
+  for (guint i = 0; codecs && i < codecs->keys->len; i++) {
+    const struct dg_yaml *key = codecs->keys->pdata[i];
+    g_autofree char *name = dg_plugin_of_codec(key->text);
+    g_autofree char *what = g_strdup_printf("%s:%u:%u: storage.codecs.%s", load->file, key->line,
+                                            key->column, key->text);
+
+    if (codec_map(load, name) != codecs->values->pdata[i])
+      return dg_load_fail(load, key, err, "storage.codecs.%s stands here twice", key->text);
+    if (dg_load_codec(load, name, what, err) < 0)
       return -1;
   }
   return 0;
 }
 
-/* ---- Buckets ----------------------------------------------------------------------------- */
-
-static void apply_ratio(struct dg_load *load, const struct dg_config *options,
-                        struct dg_bucket_config *bucket)
+int dg_load_storage(const struct dg_load *load, struct dg_error *err)
 {
-  double ratio = options->get_double(options, "max_delta_ratio");
-  gboolean wants = dg_config_is_set(options, "compression") &&
-                   options->get_bool(options, "compression");
-
-  bucket->max_delta_ratio = load->snapshot->max_delta_ratio;
-  bucket->compression = bucket->max_delta_ratio > 0;
-  if (dg_config_is_set(options, "max_delta_ratio")) {
-    if (ratio >= 0 && ratio <= 1) {
-      bucket->max_delta_ratio = ratio;
-      bucket->compression = ratio > 0;
-    } else {
-      dg_load_warn(load->snapshot, "storage.buckets.%s.max_delta_ratio is outside 0..1: ignored",
-                   bucket->name);
-    }
-  } else if (wants && bucket->max_delta_ratio <= 0) {
-    bucket->max_delta_ratio = 0.75; /* asked for here, off elsewhere */
-    bucket->compression = true;
-  }
-  if (dg_config_is_set(options, "compression") && !wants)
-    bucket->compression = false;
-}
-
-static int apply_route(struct dg_load *load, const struct dg_yaml *key,
-                       const struct dg_config *options, struct dg_bucket_config *bucket,
-                       struct dg_error *err)
-{
-  const struct dg_config *storage = load->sections[DG_SECTION_STORAGE];
-  const char *backend = options->get_text(options, "backend");
-
-  bucket->alias = g_strdup(options->get_text(options, "alias"));
-  if (!backend)
-    return 0;
-  if (find_backend(load->snapshot, backend)) {
-    bucket->backend = g_strdup(backend);
-    return 0;
-  }
-  if (storage->get_bool(storage, "strict_routes"))
-    return dg_load_fail(load, key, err, "bucket '%s' routes to unknown backend '%s'", bucket->name,
-                        backend);
-  dg_load_warn(load->snapshot,
-               "bucket '%s' routes to unknown backend '%s' — route will be ignored", bucket->name,
-               backend);
-  return 0;
-}
-
-static int fill_bucket(struct dg_load *load, const struct dg_yaml *key,
-                       const struct dg_config *options, struct dg_bucket_config *bucket,
-                       struct dg_error *err)
-{
-  const struct dg_bucket_config *defaults = &load->snapshot->bucket_defaults;
-  g_autofree char *what = g_strdup_printf("storage.buckets.%s.codec", bucket->name);
-
-  apply_ratio(load, options, bucket);
-  bucket->delta_suffixes = dg_config_is_set(options, "delta_suffixes")
-                             ? dg_split_list(options->get_text(options, "delta_suffixes"))
-                             : g_strdupv(defaults->delta_suffixes);
-  bucket->codec = dg_config_is_set(options, "codec")
-                    ? codec_plugin(options->get_text(options, "codec"))
-                    : g_strdup(defaults->codec);
-  bucket->verify_passthrough_reads = dg_config_is_set(options, "verify_passthrough_reads")
-                                       ? options->get_bool(options, "verify_passthrough_reads")
-                                       : defaults->verify_passthrough_reads;
-  if (need_codec(load, bucket->codec, what, err) < 0)
+  if (load_backends(load, err) < 0)
     return -1;
-  return apply_route(load, key, options, bucket, err);
-}
-
-static int load_bucket(struct dg_load *load, const struct dg_yaml *key, const struct dg_yaml *map,
-                       struct dg_error *err)
-{
-  const struct dg_option *table = dg_schema_options(DG_SECTION_BUCKET);
-  struct dg_bucket_config *bucket = g_new0(struct dg_bucket_config, 1);
-  g_autofree char *path = NULL;
-  struct dg_config *options;
-  int result = 0;
-
-  bucket->name = g_ascii_strdown(key->text, -1);
-  path = g_strdup_printf("storage.buckets.%s", bucket->name);
-  options = dg_config_new(table, bucket->name);
-  if (map->type != DG_YAML_MAP && !map->is_null)
-    result = dg_load_fail(load, map, err, "%s: a map of options is expected here", path);
-  if (g_hash_table_contains(load->snapshot->buckets, bucket->name))
-    result = dg_load_fail(load, key, err, "%s stands here twice", path);
-  for (guint i = 0; result == 0 && map->keys && i < map->keys->len; i++) {
-    const struct dg_yaml *name = map->keys->pdata[i];
-    const char *unsupported = dg_schema_unsupported("storage.bucket", name->text);
-
-    result = unsupported
-               ? dg_load_fail(load, name, err, "%s.%s: %s", path, name->text, unsupported)
-               : dg_load_option(load, options, path, table, name, map->values->pdata[i], err);
-  }
-  if (result == 0)
-    result = fill_bucket(load, key, options, bucket, err);
-  dg_config_free(options);
-  /* The table owns it from here, complete or not: the snapshot frees both. */
-  if (result == 0 || !g_hash_table_contains(load->snapshot->buckets, bucket->name)) {
-    g_hash_table_insert(load->snapshot->buckets, bucket->name, bucket);
-  } else {
-    g_free(bucket->name);
-    g_free(bucket);
-  }
-  return result;
-}
-
-int dg_load_storage(struct dg_load *load, struct dg_error *err)
-{
-  if (load_backends(load, err) < 0 || choose_default_backend(load) < 0)
+  choose_default_backend(load);
+  if (load_codec_maps(load, err) < 0 ||
+      dg_load_codec(load, load->snapshot->bucket_defaults.codec, "advanced.codec", err) < 0)
     return -1;
-  if (check_codec_maps(load, err) < 0 ||
-      need_codec(load, load->snapshot->bucket_defaults.codec, "advanced.codec", err) < 0)
-    return -1;
-  if (load->buckets && load->buckets->type != DG_YAML_MAP)
-    return dg_load_fail(load, load->buckets, err, "storage.buckets: a map of buckets is expected "
-                                                  "here");
-  for (guint i = 0; load->buckets && i < load->buckets->keys->len; i++)
-    if (load_bucket(load, load->buckets->keys->pdata[i], load->buckets->values->pdata[i], err) < 0)
-      return -1;
-  return 0;
+  return dg_load_buckets(load, err);
 }

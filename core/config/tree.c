@@ -3,6 +3,7 @@
 
 #include "core/config/tree.h"
 
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <yaml.h>
 
@@ -14,16 +15,73 @@
 struct parse {
   yaml_parser_t parser;
   const char *file;
+  const GArray *edits; /* or NULL */
   unsigned nodes;
 };
 
-static struct dg_yaml *node_new(enum dg_yaml_type type, yaml_mark_t mark)
+/* ---- Places ------------------------------------------------------------------------ */
+
+/* The last replacement that begins at or before the place, on its line; or NULL. */
+static const struct dg_yaml_edit *edit_before(const GArray *edits, unsigned line, unsigned column)
+{
+  guint low = 0, high = edits ? edits->len : 0;
+
+  while (low < high) { /* the first one behind the place */
+    guint middle = low + (high - low) / 2;
+    const struct dg_yaml_edit *edit = &g_array_index(edits, struct dg_yaml_edit, middle);
+
+    if (edit->line > line || (edit->line == line && edit->column > column))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  if (low == 0 || g_array_index(edits, struct dg_yaml_edit, low - 1).line != line)
+    return NULL;
+  return &g_array_index(edits, struct dg_yaml_edit, low - 1);
+}
+
+/* Where a mark stood in the file, before references were replaced. */
+static unsigned file_column(const struct parse *parse, yaml_mark_t mark)
+{
+  unsigned column = (unsigned)mark.column + 1;
+  const struct dg_yaml_edit *edit = edit_before(parse->edits, (unsigned)mark.line + 1, column);
+
+  if (!edit)
+    return column;
+  return column < edit->end_column ? edit->file_column
+                                   : edit->file_end_column + (column - edit->end_column);
+}
+
+/* The reference that a scalar is made of from end to end, with the quotes around
+ * it; or NULL. Transferred. */
+static char *whole_ref(const struct parse *parse, const yaml_event_t *event)
+{
+  unsigned quotes = event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE ||
+                    event->data.scalar.style == YAML_DOUBLE_QUOTED_SCALAR_STYLE;
+  unsigned start = (unsigned)event->start_mark.column + 1 + quotes;
+  unsigned end = (unsigned)event->end_mark.column + 1 - quotes;
+  const struct dg_yaml_edit *edit =
+    edit_before(parse->edits, (unsigned)event->start_mark.line + 1, start);
+
+  const char *quote = !quotes ? ""
+                      : event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE ? "'"
+                                                                                    : "\"";
+
+  if (!edit || !edit->ref || event->start_mark.line != event->end_mark.line ||
+      edit->column != start || edit->end_column != end)
+    return NULL;
+  return g_strconcat(quote, edit->ref, quote, NULL);
+}
+
+/* ---- Nodes ------------------------------------------------------------------------- */
+
+static struct dg_yaml *node_new(enum dg_yaml_type type, unsigned line, unsigned column)
 {
   struct dg_yaml *node = g_new0(struct dg_yaml, 1);
 
   node->type = type;
-  node->line = (unsigned)mark.line + 1;
-  node->column = (unsigned)mark.column + 1;
+  node->line = line;
+  node->column = column;
   if (type == DG_YAML_MAP)
     node->keys = g_ptr_array_new_with_free_func((GDestroyNotify)dg_yaml_free);
   if (type != DG_YAML_SCALAR)
@@ -39,7 +97,10 @@ void dg_yaml_free(struct dg_yaml *node)
     g_ptr_array_unref(node->keys);
   if (node->values)
     g_ptr_array_unref(node->values);
+  if (node->text)
+    OPENSSL_cleanse(node->text, strlen(node->text));
   g_free(node->text);
+  g_free(node->ref);
   g_free(node);
 }
 
@@ -51,22 +112,62 @@ struct dg_yaml *dg_yaml_get(const struct dg_yaml *map, const char *key)
   return NULL;
 }
 
+struct dg_yaml *dg_yaml_new_map(const struct dg_yaml *at)
+{
+  return node_new(DG_YAML_MAP, at ? at->line : 1, at ? at->column : 1);
+}
+
+struct dg_yaml *dg_yaml_new_list(const struct dg_yaml *at)
+{
+  return node_new(DG_YAML_LIST, at ? at->line : 1, at ? at->column : 1);
+}
+
+struct dg_yaml *dg_yaml_new_text(const struct dg_yaml *at, const char *text)
+{
+  struct dg_yaml *node = node_new(DG_YAML_SCALAR, at ? at->line : 1, at ? at->column : 1);
+
+  node->text = g_strdup(text);
+  return node;
+}
+
+void dg_yaml_put(struct dg_yaml *map, struct dg_yaml *key, struct dg_yaml *value)
+{
+  g_ptr_array_add(map->keys, key);
+  g_ptr_array_add(map->values, value);
+}
+
+void dg_yaml_take(struct dg_yaml *map, guint i, struct dg_yaml **ret_key,
+                  struct dg_yaml **ret_value)
+{
+  *ret_key = g_ptr_array_steal_index(map->keys, i);
+  *ret_value = g_ptr_array_steal_index(map->values, i);
+}
+
+/* ---- Parsing ----------------------------------------------------------------------- */
+
 static int fail_at(const struct parse *parse, yaml_mark_t mark, struct dg_error *err,
                    const char *cause)
 {
-  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%zu:%zu: %s", parse->file, mark.line + 1,
-                 mark.column + 1, cause);
+  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%zu:%u: %s", parse->file, mark.line + 1,
+                 file_column(parse, mark), cause);
 }
 
 static int next_event(struct parse *parse, yaml_event_t *event, struct dg_error *err)
 {
   if (yaml_parser_parse(&parse->parser, event))
     return 0;
-  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%zu:%zu: %s%s%s", parse->file,
-                 parse->parser.problem_mark.line + 1, parse->parser.problem_mark.column + 1,
+  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%zu:%u: %s%s%s", parse->file,
+                 parse->parser.problem_mark.line + 1,
+                 file_column(parse, parse->parser.problem_mark),
                  parse->parser.context ? parse->parser.context : "",
                  parse->parser.context ? ": " : "",
                  parse->parser.problem ? parse->parser.problem : "not YAML");
+}
+
+static struct dg_yaml *node_at(const struct parse *parse, enum dg_yaml_type type,
+                               yaml_mark_t mark)
+{
+  return node_new(type, (unsigned)mark.line + 1, file_column(parse, mark));
 }
 
 static gboolean is_null_text(const char *text)
@@ -83,7 +184,8 @@ static int scalar_node(const struct parse *parse, const yaml_event_t *event,
 
   if (strlen(text) != event->data.scalar.length)
     return fail_at(parse, event->start_mark, err, "a value holds a NUL byte");
-  node = node_new(DG_YAML_SCALAR, event->start_mark);
+  node = node_at(parse, DG_YAML_SCALAR, event->start_mark);
+  node->ref = whole_ref(parse, event);
   node->is_null = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && is_null_text(text);
   node->text = g_strdup(node->is_null ? "" : text);
   *ret_node = node;
@@ -182,10 +284,10 @@ static int parse_node(struct parse *parse, yaml_event_t *event, unsigned depth,
   if (event->type == YAML_SCALAR_EVENT)
     return scalar_node(parse, event, ret_node, err);
   if (event->type == YAML_MAPPING_START_EVENT) {
-    node = node_new(DG_YAML_MAP, event->start_mark);
+    node = node_at(parse, DG_YAML_MAP, event->start_mark);
     result = parse_map(parse, node, depth + 1, err);
   } else {
-    node = node_new(DG_YAML_LIST, event->start_mark);
+    node = node_at(parse, DG_YAML_LIST, event->start_mark);
     result = parse_list(parse, node, depth + 1, err);
   }
   if (result < 0) {
@@ -218,10 +320,10 @@ static int parse_stream(struct parse *parse, struct dg_yaml **root, struct dg_er
   }
 }
 
-int dg_yaml_parse(struct dg_slice text, const char *file, struct dg_yaml **ret_root,
-                  struct dg_error *err)
+int dg_yaml_parse(struct dg_slice text, const char *file, const GArray *edits,
+                  struct dg_yaml **ret_root, struct dg_error *err)
 {
-  struct parse parse = {.file = file};
+  struct parse parse = {.file = file, .edits = edits};
   struct dg_yaml *root = NULL;
   int result;
 
@@ -235,7 +337,7 @@ int dg_yaml_parse(struct dg_slice text, const char *file, struct dg_yaml **ret_r
     root = NULL;
   }
   if (result == 0 && !root)
-    root = node_new(DG_YAML_MAP, (yaml_mark_t){0});
+    root = dg_yaml_new_map(NULL);
   if (result == 0 && root->type != DG_YAML_MAP)
     result = dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%u:%u: the file must be a map of sections",
                      file, root->line, root->column);
@@ -249,76 +351,148 @@ int dg_yaml_parse(struct dg_slice text, const char *file, struct dg_yaml **ret_r
 
 /* ---- Interpolation ------------------------------------------------------------- */
 
-static int fail_in_text(struct dg_slice text, size_t at, const char *file, const char *name,
-                        const char *cause, struct dg_error *err)
-{
-  unsigned line = 1, column = 1;
+struct expansion {
+  struct dg_slice text;
+  const char *file;
+  size_t at;                            /* of the next byte of text */
+  GString *out;
+  unsigned line, column, file_column;   /* of the next character: out's, the file's */
+  GArray *edits;
+};
 
-  for (size_t i = 0; i < at; i++) {
-    column++;
-    if (text.data[i] == '\n')
-      line++, column = 1;
-  }
-  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%u:%u: ${env:%.60s}: %s", file, line, column,
-                 name, cause);
+static void edit_clear(void *pointer)
+{
+  g_free(((struct dg_yaml_edit *)pointer)->ref);
 }
 
-/* The reference whose "${env:" begins at `at`; *ret_end is past its brace. */
-static int expand(struct dg_slice text, size_t at, const char *file, GString *out,
-                  size_t *ret_end, struct dg_error *err)
+static int fail_in_text(const struct expansion *expansion, const char *name, const char *cause,
+                        struct dg_error *err)
 {
-  size_t start = at + strlen("${env:");
-  const char *close = memchr(text.data + start, '}', text.len - start);
-  g_autofree char *body = NULL;
+  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%u:%u: ${env:%.60s}: %s", expansion->file,
+                 expansion->line, expansion->file_column, name, cause);
+}
+
+static unsigned char_count(const char *text, size_t len)
+{
+  unsigned count = 0;
+
+  for (size_t i = 0; i < len; i++)
+    count += ((unsigned char)text[i] & 0xc0) != 0x80; /* not a continuation of UTF-8 */
+  return count;
+}
+
+static void copy_byte(struct expansion *expansion)
+{
+  char c = expansion->text.data[expansion->at++];
+
+  g_string_append_c(expansion->out, c);
+  if (c == '\n') {
+    expansion->line++;
+    expansion->column = expansion->file_column = 1;
+  } else if (((unsigned char)c & 0xc0) != 0x80) {
+    expansion->column++;
+    expansion->file_column++;
+  }
+}
+
+/* Puts value in the place of the next len bytes. ref is transferred. */
+static void replace(struct expansion *expansion, size_t len, const char *value, char *ref)
+{
+  struct dg_yaml_edit edit = {
+    .line = expansion->line,
+    .column = expansion->column,
+    .file_column = expansion->file_column,
+    .ref = ref,
+  };
+
+  g_string_append(expansion->out, value);
+  expansion->column += char_count(value, strlen(value));
+  expansion->file_column += char_count(expansion->text.data + expansion->at, len);
+  expansion->at += len;
+  edit.end_column = expansion->column;
+  edit.file_end_column = expansion->file_column;
+  g_array_append_val(expansion->edits, edit);
+}
+
+static gboolean is_env_name(const char *name)
+{
+  return *name && !g_ascii_isdigit(*name) &&
+         !name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")];
+}
+
+static gboolean has_control(const char *value)
+{
+  for (; *value; value++)
+    if (((unsigned char)*value < 0x20 && *value != '\t') || *value == 0x7f)
+      return TRUE;
+  return FALSE;
+}
+
+/* The reference that begins with the next byte. */
+static int expand(struct expansion *expansion, struct dg_error *err)
+{
+  const char *start = expansion->text.data + expansion->at;
+  const char *close = memchr(start, '}', expansion->text.len - expansion->at);
+  g_autofree char *name = NULL;
   const char *value;
   char *dflt;
 
-  if (!close || memchr(text.data + start, '\n', (size_t)(close - text.data) - start))
-    return fail_in_text(text, at, file, "", "its closing brace is missing", err);
-  body = g_strndup(text.data + start, (gsize)(close - text.data) - start);
-  dflt = strstr(body, ":-");
+  if (!close || memchr(start, '\n', (size_t)(close - start)))
+    return fail_in_text(expansion, "", "its closing brace is missing", err);
+  name = g_strndup(start + strlen("${env:"), (gsize)(close - start) - strlen("${env:"));
+  dflt = strstr(name, ":-");
   if (dflt) {
     *dflt = '\0';
     dflt += 2;
   }
-  if (!*body || g_ascii_isdigit(*body) ||
-      body[strspn(body, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")])
-    return fail_in_text(text, at, file, body, "that is no variable name", err);
-  value = getenv(body);
+  if (!is_env_name(name))
+    return fail_in_text(expansion, name, "that is no variable name", err);
+  value = getenv(name);
   if (!value || !*value)
     value = dflt;
   if (!value)
-    return fail_in_text(text, at, file, body,
+    return fail_in_text(expansion, name,
                         "the variable is not set: set it or write ${env:NAME:-default}", err);
-  for (const char *c = value; *c; c++)
-    if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f)
-      return fail_in_text(text, at, file, body, "its value holds a control character", err);
-  g_string_append(out, value);
-  *ret_end = (size_t)(close - text.data) + 1;
+  if (has_control(value))
+    return fail_in_text(expansion, name, "its value holds a control character", err);
+  replace(expansion, (size_t)(close - start) + 1, value,
+          value == dflt ? NULL : g_strndup(start, (gsize)(close - start) + 1));
   return 0;
 }
 
 int dg_yaml_interpolate(struct dg_slice text, const char *file, GString **ret_text,
-                        struct dg_error *err)
+                        GArray **ret_edits, struct dg_error *err)
 {
-  GString *out = g_string_sized_new(text.len);
-  size_t i = 0;
+  struct expansion expansion = {
+    .text = text,
+    .file = file,
+    .out = g_string_sized_new(text.len),
+    .line = 1,
+    .column = 1,
+    .file_column = 1,
+    .edits = g_array_new(FALSE, FALSE, sizeof(struct dg_yaml_edit)),
+  };
+  int result = 0;
 
-  while (i < text.len) {
-    size_t left = text.len - i;
+  g_array_set_clear_func(expansion.edits, edit_clear);
+  while (result == 0 && expansion.at < text.len) {
+    const char *next = text.data + expansion.at;
+    size_t left = text.len - expansion.at;
 
-    if (left >= 2 && !memcmp(text.data + i, "$$", 2)) {
-      g_string_append_c(out, '$');
-      i += 2;
-    } else if (left > 6 && !memcmp(text.data + i, "${env:", 6)) {
-      if (expand(text, i, file, out, &i, err) < 0) {
-        g_string_free(out, TRUE);
-        return -1;
-      }
-    } else {
-      g_string_append_c(out, text.data[i++]);
-    }
+    if (left >= 2 && !memcmp(next, "$$", 2))
+      replace(&expansion, 2, "$", NULL);
+    else if (left >= 6 && !memcmp(next, "${env:", 6))
+      result = expand(&expansion, err);
+    else
+      copy_byte(&expansion);
   }
-  *ret_text = out;
+  if (result < 0) {
+    OPENSSL_cleanse(expansion.out->str, expansion.out->len);
+    g_string_free(expansion.out, TRUE);
+    g_array_unref(expansion.edits);
+    return -1;
+  }
+  *ret_text = expansion.out;
+  *ret_edits = expansion.edits;
   return 0;
 }

@@ -15,26 +15,60 @@ enum dg_yaml_type { DG_YAML_SCALAR, DG_YAML_MAP, DG_YAML_LIST };
 
 struct dg_yaml {
   enum dg_yaml_type type;
-  unsigned line, column;    /* from 1 */
-  char *text;               /* scalar; "" for a null */
+  unsigned line, column;    /* from 1, in the file as written */
+  char *text;               /* scalar; "" for a null. Wiped when freed */
+  char *ref;                /* scalar: ${env:NAME} if that is all it was, in its quotes; or NULL */
   gboolean is_null;         /* plain ~, null or nothing */
+  gboolean is_verbatim;     /* scalar: written as it is, neither quoted nor escaped */
   GPtrArray *keys;          /* map: struct dg_yaml * scalars, in file order */
   GPtrArray *values;        /* map: parallel to keys; list: the entries */
 };
 
-/* file is for messages. An empty document gives an empty map. Errors:
- * DG_E_INVALID_ARGUMENT, `FILE:LINE:COLUMN: cause`. *ret_root is transferred. */
-int dg_yaml_parse(struct dg_slice text, const char *file, struct dg_yaml **ret_root,
-                  struct dg_error *err);
+/* ---- References to the environment ------------------------------------------------ */
+
+/* Where one replacement stands: in the text that came out, and in the file.
+ * Columns from 1, in characters; ends are past it. */
+struct dg_yaml_edit {
+  unsigned line, column, end_column;
+  unsigned file_column, file_end_column;
+  char *ref; /* "${env:NAME}" that the environment filled; NULL: a default, or `$$` */
+};
+
+/* Replaces ${env:NAME} and ${env:NAME:-default} by the environment, `$$` by
+ * `$`; other dollars stay. DG_E_INVALID_ARGUMENT, `FILE:LINE:COLUMN: cause`.
+ * *ret_text is transferred; it may hold secrets. *ret_edits (struct
+ * dg_yaml_edit, in order) is transferred; free it with g_array_unref(). */
+int dg_yaml_interpolate(struct dg_slice text, const char *file, GString **ret_text,
+                        GArray **ret_edits, struct dg_error *err);
+
+/* ---- Parsing ------------------------------------------------------------------------- */
+
+/* file is for messages; edits (may be NULL) are those of the interpolation.
+ * An empty document gives an empty map. Errors: DG_E_INVALID_ARGUMENT,
+ * `FILE:LINE:COLUMN: cause`. *ret_root is transferred. */
+int dg_yaml_parse(struct dg_slice text, const char *file, const GArray *edits,
+                  struct dg_yaml **ret_root, struct dg_error *err);
 void dg_yaml_free(struct dg_yaml *node); /* NULL is fine */
+
+/* ---- Reading and rebuilding ------------------------------------------------------------ */
 
 /* The value of a key of a map, or NULL. Borrowed. */
 struct dg_yaml *dg_yaml_get(const struct dg_yaml *map, const char *key);
 
-/* Replaces ${env:NAME} and ${env:NAME:-default} by the environment, `$$` by
- * `$`; other dollars stay. Errors name file, line and column. *ret_text is
- * transferred. */
-int dg_yaml_interpolate(struct dg_slice text, const char *file, GString **ret_text,
-                        struct dg_error *err);
+/* New nodes with the place of `at`, which may be NULL. Transferred. */
+struct dg_yaml *dg_yaml_new_map(const struct dg_yaml *at);
+struct dg_yaml *dg_yaml_new_list(const struct dg_yaml *at);
+struct dg_yaml *dg_yaml_new_text(const struct dg_yaml *at, const char *text);
+/* Appends to a map; key and value are transferred. */
+void dg_yaml_put(struct dg_yaml *map, struct dg_yaml *key, struct dg_yaml *value);
+/* Takes entry i out of a map; both are transferred to the caller. */
+void dg_yaml_take(struct dg_yaml *map, guint i, struct dg_yaml **ret_key,
+                  struct dg_yaml **ret_value);
+
+/* ---- Writing ----------------------------------------------------------------------------- */
+
+/* Writes a map so that interpolation and parsing give it back: block style, keys
+ * sorted by their bytes, lists in order. */
+void dg_yaml_print(const struct dg_yaml *map, GString *out);
 
 #endif

@@ -402,6 +402,11 @@ int dg_config_is_set(const struct dg_config *config, const char *name)
   return value && value->text;
 }
 
+const struct dg_option *dg_config_table(const struct dg_config *config)
+{
+  return ((const struct config_owner *)config->self)->table;
+}
+
 int dg_config_finish(struct dg_config *config, struct dg_error *err)
 {
   struct config_owner *owner = owner_of(config);

@@ -43,6 +43,8 @@ struct dg_config *dg_config_new(const struct dg_option *table, const char *insta
 int dg_config_set(struct dg_config *config, const char *name, const char *text,
                   struct dg_error *err);
 int dg_config_is_set(const struct dg_config *config, const char *name);
+/* The table it was made with. Borrowed. */
+const struct dg_option *dg_config_table(const struct dg_config *config);
 /* Fills in defaults; fails on a required option that is missing. */
 int dg_config_finish(struct dg_config *config, struct dg_error *err);
 void dg_config_free(struct dg_config *config);

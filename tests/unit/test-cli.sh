@@ -28,6 +28,11 @@ TEXT
 printf 'advanced:\n  cache_sise_mb: 1\n' >"$work/typo.yaml"
 printf 'advanced: [' >"$work/torn.yaml"
 
+printf 'access_key_id: a\nsecret_access_key: hush\nfilesystem: /srv/x\n' >"$work/flat.yaml"
+printf 'access_key_id: a\nadvanced: {}\n' >"$work/mixed.yaml"
+printf 'access: {access_key_id: "${env:TEST_UNSET_NAME}"}\n' >"$work/unset.yaml"
+printf 'storage: {buckets: {bee: {public_prefixes: ["", x]}}}\n' >"$work/dropped.yaml"
+
 expect 0 "deltaglider_proxy " "$server" --version
 expect 0 "Usage:" "$server" --help
 expect 2 "--help" "$server" --no-such-option
@@ -36,16 +41,34 @@ expect 0 "backend-fs" "$server" --list-plugins
 expect 0 "path (path" "$server" --describe-plugin backend-fs
 expect 1 "not found in" "$server" --describe-plugin backend-nowhere
 expect 0 "DGP_LISTEN_ADDR=" "$server" --show-env
-expect 0 "listen_addr:" "$server" config defaults
+expect 0 "listen_addr:" "$server" config example
+expect 0 "json-schema.org/draft-07" "$server" config schema
+expect 0 '"backend-fs": {' "$server" config defaults
+expect 0 '"codec-xdelta3": {' \
+  sh -c '"$1" config schema --out schema.json && cat schema.json' sh "$server"
+expect 3 "nowhere/x" "$server" config example --out nowhere/x
+expect 2 "takes no --out" "$server" config lint good.yaml --out x
+expect 2 "unknown command" "$server" config export
+expect 0 "path: /srv/x" "$server" config export flat.yaml
+expect 4 "do not mix" "$server" config lint mixed.yaml
+expect 4 "the variable is not set" "$server" config lint unset.yaml
+expect 0 "error: dropped.yaml:1:49: storage.buckets.bee: the public prefix 'x'" \
+  "$server" config lint dropped.yaml
 expect 0 "good.yaml: valid" "$server" config lint good.yaml
 expect 3 "nofile" "$server" config lint nofile
 expect 4 "torn.yaml:" "$server" config lint torn.yaml
 expect 6 "typo.yaml:2:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?" \
   "$server" config lint typo.yaml
 expect 1 "set access.access_key_id" "$server" --data-dir data
+expect 1 "advanced.tls: this version reads it but does not serve it yet" \
+  env DGP_TLS_ENABLED=true "$server" --config good.yaml
 expect 1 "DGP_FAULT" env DGP_FAULT=x "$server" --config good.yaml
 expect 1 "undefined symbol: nobody_defines_this" \
   "$server" --plugin-dir "$top_builddir/tests/unit" --describe-plugin codec-broken
+(cd "$work" && "$server" config export flat.yaml) | grep -q hush && {
+  echo "test-cli: an export shows a secret"
+  bad=$((bad + 1))
+}
 [ ! -e "$work/data" ] || { echo "test-cli: a refused start left files"; bad=$((bad + 1)); }
 [ "$bad" -eq 0 ] || exit 1
 echo "test-cli: exit codes and messages are as the manual says"

@@ -1,119 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include <check.h>
-#include <glib.h>
-#include <glib/gstdio.h>
-#include <stdlib.h>
+#include "config-fixture.h"
+
 #include <unistd.h>
 
-#include "core/config/config.h"
 #include "core/config/schema.h"
 #include "core/plug/options.h"
-#include "core/plug/plug.h"
-
-#define CREDENTIALS "access: {access_key_id: AK, secret_access_key: SK}\n"
-
-static char folder[] = "/tmp/test-config-XXXXXX";
-static char *file;
-static struct dg_plug_table *table;
-
-/* A checked module needs every op; none is ever called here. */
-static const struct dg_option fs_options[] = {
-  {.name = "path", .type = DG_OPT_PATH, .dflt = "./data", .help = "Where."},
-  {.name = "timeout", .type = DG_OPT_DURATION, .dflt = "30s", .help = "How long."},
-  {.name = "token", .type = DG_OPT_SECRET, .help = "What."},
-  {.name = NULL},
-};
-
-static struct dg_module *fake_module(uint32_t kind, const char *name,
-                                     const struct dg_option *options)
-{
-  struct dg_module *module = g_new0(struct dg_module, 1);
-
-  module->plugin.kind = kind;
-  module->plugin.name = name;
-  module->plugin.options = options;
-  module->file = g_strdup("(built in)");
-  return module;
-}
-
-static void setup(void)
-{
-  static const char *const nowhere[] = {NULL};
-
-  for (int section = 0; section < DG_SECTION_COUNT; section++)
-    for (const struct dg_option *o = dg_schema_options((enum dg_section)section); o->name; o++)
-      if (dg_schema_env((enum dg_section)section, o))
-        g_unsetenv(dg_schema_env((enum dg_section)section, o));
-  g_unsetenv("DGP_CONFIG");
-  g_unsetenv("RUST_LOG");
-  (void)g_strlcpy(folder, "/tmp/test-config-XXXXXX", sizeof folder);
-  ck_assert_ptr_nonnull(g_mkdtemp(folder));
-  ck_assert_int_eq(g_chdir(folder), 0);
-  file = g_build_filename(folder, "c.yaml", NULL);
-  table = dg_plug_table_new(nowhere);
-  dg_plug_table_add(table, fake_module(DG_KIND_BACKEND, "backend-fs", fs_options));
-  dg_plug_table_add(table, fake_module(DG_KIND_BACKEND, "backend-null", NULL));
-  dg_plug_table_add(table, fake_module(DG_KIND_CODEC, "codec-xdelta3", NULL));
-}
-
-static void teardown(void)
-{
-  (void)unlink(file);
-  (void)g_chdir("/");
-  (void)rmdir(folder);
-  g_free(file);
-  dg_plug_table_free(table);
-}
-
-static int load(const char *text, struct dg_snapshot **snapshot, struct dg_error *err)
-{
-  struct dg_load_params params = {.config_file = text ? file : NULL};
-
-  if (text)
-    ck_assert(g_file_set_contents(file, text, -1, NULL));
-  return dg_snapshot_load(&params, table, snapshot, err);
-}
-
-static struct dg_snapshot *loaded(const char *text)
-{
-  struct dg_snapshot *snapshot = NULL;
-  struct dg_error err = {0};
-
-  ck_assert_msg(load(text, &snapshot, &err) == 0, "%s", err.detail);
-  return snapshot;
-}
-
-/* Expects refusal; the message must hold `words`. */
-static void refused(const char *text, int32_t code, const char *words)
-{
-  struct dg_snapshot *snapshot = NULL;
-  struct dg_error err = {0};
-
-  ck_assert_int_eq(load(text, &snapshot, &err), -1);
-  ck_assert_msg(strstr(err.detail, words), "'%s' lacks '%s'", err.detail, words);
-  ck_assert_int_eq(err.code, code);
-  ck_assert_ptr_null(snapshot);
-}
-
-static gboolean warned(const struct dg_snapshot *snapshot, const char *words)
-{
-  for (guint i = 0; i < snapshot->warnings->len; i++)
-    if (strstr(snapshot->warnings->pdata[i], words))
-      return TRUE;
-  return FALSE;
-}
-
-static const struct dg_bucket_config *bucket_of(const struct dg_snapshot *snapshot,
-                                                const char *name)
-{
-  return dg_snapshot_bucket(snapshot, (struct dg_slice){name, strlen(name)});
-}
 
 START_TEST(credentials_and_defaults_suffice)
 {
-  struct dg_snapshot *s = loaded(CREDENTIALS);
+  struct dg_snapshot *s = config_loaded(CREDENTIALS);
   const struct dg_backend_config *backend = s->backends->pdata[0];
 
   ck_assert_str_eq(s->access_key_id, "AK");
@@ -137,80 +34,84 @@ END_TEST
 
 START_TEST(no_credentials_are_refused_with_the_remedy)
 {
-  refused("", DG_E_CONFIG, "DGP_ACCESS_KEY_ID");
-  refused("access: {authentication: off}\n", DG_E_CONFIG, "'off' is not one of none");
-  refused("access: {access_key_id: AK}\n", DG_E_CONFIG, "without access.secret_access_key");
+  config_refused("", DG_E_CONFIG, "DGP_ACCESS_KEY_ID");
+  config_refused("access: {authentication: off}\n", DG_E_CONFIG, "'off' is not one of none");
+  config_refused("access: {access_key_id: AK}\n", DG_E_CONFIG, "without access.secret_access_key");
 }
 END_TEST
 
 START_TEST(authentication_none_is_explicit_and_warned_about)
 {
-  struct dg_snapshot *s = loaded("access: {authentication: none}\n");
+  struct dg_snapshot *s = config_loaded("access: {authentication: none}\n");
 
   ck_assert(s->authentication_none);
-  ck_assert(warned(s, "all data is open"));
+  ck_assert(config_warned(s, "all data is open"));
   dg_snapshot_unref(s);
 }
 END_TEST
 
 START_TEST(an_unknown_key_is_refused_with_its_place_and_the_nearest)
 {
-  refused("access: {authentication: none}\nadvanced:\n  cache_sise_mb: 3\n", DG_E_CONFIG,
+  config_refused("access: {authentication: none}\nadvanced:\n  cache_sise_mb: 3\n", DG_E_CONFIG,
           "c.yaml:3:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?");
-  refused("acess: {}\n", DG_E_CONFIG, "c.yaml:1:1: unknown key 'acess': did you mean 'access'?");
-  refused(CREDENTIALS "storage: {backend: {type: filesystem, pth: x}}\n", DG_E_CONFIG,
+  config_refused("acess: {}\n", DG_E_CONFIG, "c.yaml:1:1: unknown key 'acess': did you mean 'access'?");
+  config_refused(CREDENTIALS "storage: {backend: {type: filesystem, pth: x}}\n", DG_E_CONFIG,
           "c.yaml:2:39: storage.backend: unknown key 'pth': did you mean 'path'?");
-  refused(CREDENTIALS "storage:\n  buckets:\n    b:\n      compresion: no\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "storage:\n  buckets:\n    b:\n      compresion: no\n", DG_E_CONFIG,
           "c.yaml:5:7: storage.buckets.b: unknown key 'compresion': did you mean 'compression'?");
 }
 END_TEST
 
 START_TEST(a_bad_value_is_refused_with_its_place)
 {
-  refused(CREDENTIALS "advanced:\n  cache_size_mb: lots\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "advanced:\n  cache_size_mb: lots\n", DG_E_CONFIG,
           "c.yaml:3:18: advanced.cache_size_mb: 'lots' is not a whole number");
-  refused(CREDENTIALS "advanced: {log_level: loud}\n", DG_E_CONFIG, "'loud' is not a log level");
-  refused(CREDENTIALS "advanced: [1]\n", DG_E_CONFIG, "a map of options");
-  refused(CREDENTIALS "storage: {backend: {type: filesystem, timeout: soon}}\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "advanced: {log_level: loud}\n", DG_E_CONFIG, "'loud' is not a log level");
+  config_refused(CREDENTIALS "advanced: [1]\n", DG_E_CONFIG, "a map of options");
+  config_refused(CREDENTIALS "storage: {backend: {type: filesystem, timeout: soon}}\n", DG_E_CONFIG,
           "storage.backend.timeout: 'soon' is not a duration");
 }
 END_TEST
 
 START_TEST(what_is_not_yaml_is_a_parse_error)
 {
-  refused("a: [1\n", DG_E_INVALID_ARGUMENT, "c.yaml:2:1");
-  refused("a: 1\na: 2\n", DG_E_INVALID_ARGUMENT, "stands here twice");
-  refused("a: &x 1\n", DG_E_INVALID_ARGUMENT, "anchors");
-  refused("- 1\n", DG_E_INVALID_ARGUMENT, "a map of sections");
-  refused("{}\n---\n{}\n", DG_E_INVALID_ARGUMENT, "second document");
-  refused("a: [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]\n", DG_E_INVALID_ARGUMENT, "nested");
+  config_refused("a: [1\n", DG_E_INVALID_ARGUMENT, "c.yaml:2:1");
+  config_refused("a: 1\na: 2\n", DG_E_INVALID_ARGUMENT, "stands here twice");
+  config_refused("a: &x 1\n", DG_E_INVALID_ARGUMENT, "anchors");
+  config_refused("- 1\n", DG_E_INVALID_ARGUMENT, "a map of sections");
+  config_refused("{}\n---\n{}\n", DG_E_INVALID_ARGUMENT, "second document");
+  config_refused("a: [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]\n", DG_E_INVALID_ARGUMENT, "nested");
 }
 END_TEST
 
 START_TEST(known_features_of_other_versions_are_named)
 {
-  refused(CREDENTIALS "storage: {replication: {rules: []}}\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "storage: {replication: {rules: []}}\n", DG_E_CONFIG,
           "storage.replication: this version does not have it yet");
-  refused(CREDENTIALS "advanced: {encryption_key: x}\n", DG_E_CONFIG, "backend_encryption");
-  refused("admission: {blocks: []}\n", DG_E_CONFIG, "admission: this version");
+  config_refused(CREDENTIALS "advanced: {encryption_key: x}\n", DG_E_CONFIG, "backend_encryption");
+  config_refused("admin_password_hash: x\n", DG_E_CONFIG,
+                 "advanced.admin_password_hash: this version does not have it yet");
 }
 END_TEST
 
 START_TEST(the_flat_shape_works_but_does_not_mix)
 {
   struct dg_snapshot *s =
-    loaded("authentication: none\nlisten_addr: '[::1]:9'\nfilesystem: /srv/x\n");
+    config_loaded("authentication: none\nlisten_addr: '[::1]:9'\nfilesystem: /srv/x\n");
 
   ck_assert_str_eq(s->listen_addr, "[::1]:9");
   ck_assert_str_eq(s->cache_dir, "/srv/x/.dg-cache");
   dg_snapshot_unref(s);
-  refused("authentication: none\nadvanced: {}\n", DG_E_CONFIG, "side by side");
+  config_refused("authentication: none\nlisten_addr: x\nadvanced: {}\naccess: {}\n",
+                 DG_E_INVALID_ARGUMENT,
+                 "c.yaml:3:1: sections (advanced, access) and flat keys (authentication, "
+                 "listen_addr) do not mix");
 }
 END_TEST
 
 START_TEST(the_environment_beats_the_file_and_the_command_line_beats_both)
 {
-  struct dg_load_params params = {.config_file = file, .listen_addr = "127.0.0.1:3"};
+  struct dg_load_params params = {.config_file = config_file, .listen_addr = "127.0.0.1:3"};
   struct dg_snapshot *s;
   struct dg_error err = {0};
 
@@ -218,17 +119,17 @@ START_TEST(the_environment_beats_the_file_and_the_command_line_beats_both)
   g_setenv("DGP_DATA_DIR", "/srv/env", TRUE);
   g_setenv("DGP_DEBUG_HEADERS", "perhaps", TRUE);
   g_setenv("DGP_LISTEN_ADR", "x", TRUE);
-  s = loaded(CREDENTIALS "advanced: {listen_addr: '127.0.0.1:1'}\nstorage: {filesystem: /file}\n");
+  s = config_loaded(CREDENTIALS "advanced: {listen_addr: '127.0.0.1:1'}\nstorage: {filesystem: /file}\n");
   ck_assert_str_eq(s->listen_addr, "127.0.0.1:2");
   ck_assert_str_eq(s->spool_dir, "/srv/env/.dg-spool");
-  ck_assert(warned(s, "DGP_DEBUG_HEADERS"));
-  ck_assert(warned(s, "DGP_LISTEN_ADR is not known"));
+  ck_assert(config_warned(s, "DGP_DEBUG_HEADERS"));
+  ck_assert(config_warned(s, "DGP_LISTEN_ADR is not known"));
   dg_snapshot_unref(s);
-  ck_assert_int_eq(dg_snapshot_load(&params, table, &s, &err), 0);
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), 0);
   ck_assert_str_eq(s->listen_addr, "127.0.0.1:3");
   dg_snapshot_unref(s);
   g_setenv("DGP_CACHE_MB", "lots", TRUE);
-  refused(CREDENTIALS, DG_E_CONFIG, "environment DGP_CACHE_MB");
+  config_refused(CREDENTIALS, DG_E_CONFIG, "environment DGP_CACHE_MB");
   g_unsetenv("DGP_LISTEN_ADR");
 }
 END_TEST
@@ -238,30 +139,30 @@ START_TEST(references_to_the_environment_are_replaced)
   struct dg_snapshot *s;
 
   g_setenv("TEST_SECRET", "s3cr3t", TRUE);
-  s = loaded("access: {access_key_id: '${env:TEST_KEY:-dflt}', secret_access_key: "
+  s = config_loaded("access: {access_key_id: '${env:TEST_KEY:-dflt}', secret_access_key: "
              "'${env:TEST_SECRET}$$'}\n");
   ck_assert_str_eq(s->access_key_id, "dflt");
   ck_assert_str_eq(s->secret_access_key, "s3cr3t$");
   dg_snapshot_unref(s);
-  refused("\n  a: ${env:TEST_UNSET_X}\n", DG_E_INVALID_ARGUMENT,
+  config_refused("\n  a: ${env:TEST_UNSET_X}\n", DG_E_INVALID_ARGUMENT,
           "c.yaml:2:6: ${env:TEST_UNSET_X}: the variable is not set");
-  refused("a: ${env:1X}\n", DG_E_INVALID_ARGUMENT, "no variable name");
-  refused("a: ${env:X\n", DG_E_INVALID_ARGUMENT, "closing brace");
+  config_refused("a: ${env:1X}\n", DG_E_INVALID_ARGUMENT, "no variable name");
+  config_refused("a: ${env:X\n", DG_E_INVALID_ARGUMENT, "closing brace");
   g_setenv("TEST_SECRET", "a\nb", TRUE);
-  refused("a: ${env:TEST_SECRET}\n", DG_E_INVALID_ARGUMENT, "control character");
+  config_refused("a: ${env:TEST_SECRET}\n", DG_E_INVALID_ARGUMENT, "control character");
 }
 END_TEST
 
 START_TEST(a_secret_may_come_from_a_file)
 {
-  g_autofree char *secret = g_build_filename(folder, "secret", NULL);
+  g_autofree char *secret = g_build_filename(config_folder, "secret", NULL);
   g_autofree char *text =
     g_strdup_printf("access: {access_key_id: A, secret_access_key_file: '%s'}\n", secret);
   struct dg_snapshot *s;
 
-  refused(text, DG_E_CONFIG, "secret_access_key_file");
+  config_refused(text, DG_E_CONFIG, "secret_access_key_file");
   ck_assert(g_file_set_contents(secret, "hush\n", -1, NULL));
-  s = loaded(text);
+  s = config_loaded(text);
   ck_assert_str_eq(s->secret_access_key, "hush");
   dg_snapshot_unref(s);
   (void)unlink(secret);
@@ -271,7 +172,7 @@ END_TEST
 START_TEST(several_backends_have_names_and_a_default)
 {
   struct dg_snapshot *s =
-    loaded(CREDENTIALS "storage:\n  default_backend: b\n  backends:\n"
+    config_loaded(CREDENTIALS "storage:\n  default_backend: b\n  backends:\n"
                        "    - {name: a, type: filesystem, path: /a, timeout: 5s}\n"
                        "    - {name: b, type: 'null'}\n"
                        "  buckets: {x: {backend: a}, Y: {backend: zzz}}\n");
@@ -280,48 +181,48 @@ START_TEST(several_backends_have_names_and_a_default)
   ck_assert_uint_eq(s->backends->len, 2);
   ck_assert_str_eq(s->default_backend, "b");
   ck_assert_int_eq(a->options->get_int(a->options, "timeout"), 5000);
-  ck_assert_str_eq(bucket_of(s, "x")->backend, "a");
-  ck_assert_ptr_null(bucket_of(s, "y")->backend);
-  ck_assert(warned(s, "bucket 'y' routes to unknown backend 'zzz' — route will be ignored"));
+  ck_assert_str_eq(config_bucket(s, "x")->backend, "a");
+  ck_assert_ptr_null(config_bucket(s, "y")->backend);
+  ck_assert(config_warned(s, "bucket 'y' routes to unknown backend 'zzz' — route will be ignored"));
   dg_snapshot_unref(s);
-  refused(CREDENTIALS "storage:\n  backends: [{name: a, type: 'null'}, {name: a, type: 'null'}]\n",
+  config_refused(CREDENTIALS "storage:\n  backends: [{name: a, type: 'null'}, {name: a, type: 'null'}]\n",
           DG_E_CONFIG, "two backends are named 'a'");
-  refused(CREDENTIALS "storage: {backends: [{type: 'null'}]}\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "storage: {backends: [{type: 'null'}]}\n", DG_E_CONFIG,
           "storage.backends[0]: its name is missing");
-  refused(CREDENTIALS "storage: {backend: {type: tape}}\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "storage: {backend: {type: tape}}\n", DG_E_CONFIG,
           "plugin 'backend-tape' not found");
-  refused(CREDENTIALS "storage: {backend: {type: 'null'}, filesystem: /x}\n", DG_E_CONFIG,
+  config_refused(CREDENTIALS "storage: {backend: {type: 'null'}, filesystem: /x}\n", DG_E_CONFIG,
           "exclude each other");
 }
 END_TEST
 
 START_TEST(bucket_ratios_follow_the_rules)
 {
-  struct dg_snapshot *s = loaded(
+  struct dg_snapshot *s = config_loaded(
     CREDENTIALS "storage:\n  buckets:\n    a: {max_delta_ratio: 0.3}\n    b: {max_delta_ratio: 2}\n"
                 "    c: {compression: false}\n    d: {compression: true, codec: codec-xdelta3}\n"
                 "    e: {delta_suffixes: [.BIN, .so], verify_passthrough_reads: yes}\n");
 
-  ck_assert_double_eq(bucket_of(s, "a")->max_delta_ratio, 0.3);
-  ck_assert_double_eq(bucket_of(s, "b")->max_delta_ratio, 0.75);
-  ck_assert(warned(s, "storage.buckets.b.max_delta_ratio is outside"));
-  ck_assert(!bucket_of(s, "c")->compression);
-  ck_assert(bucket_of(s, "d")->compression);
-  ck_assert_str_eq(bucket_of(s, "e")->delta_suffixes[0], ".bin");
-  ck_assert_str_eq(bucket_of(s, "e")->delta_suffixes[1], ".so");
-  ck_assert(bucket_of(s, "e")->verify_passthrough_reads);
-  ck_assert_ptr_eq(bucket_of(s, "unknown"), &s->bucket_defaults);
+  ck_assert_double_eq(config_bucket(s, "a")->max_delta_ratio, 0.3);
+  ck_assert_double_eq(config_bucket(s, "b")->max_delta_ratio, 0.75);
+  ck_assert(config_warned(s, "storage.buckets.b.max_delta_ratio is outside"));
+  ck_assert(!config_bucket(s, "c")->compression);
+  ck_assert(config_bucket(s, "d")->compression);
+  ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[0], ".bin");
+  ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[1], ".so");
+  ck_assert(config_bucket(s, "e")->verify_passthrough_reads);
+  ck_assert_ptr_eq(config_bucket(s, "unknown"), &s->bucket_defaults);
   dg_snapshot_unref(s);
 
-  s = loaded(CREDENTIALS "advanced: {max_delta_ratio: 0}\nstorage: {buckets: {d: {compression: "
+  s = config_loaded(CREDENTIALS "advanced: {max_delta_ratio: 0}\nstorage: {buckets: {d: {compression: "
                          "true}, e: {}}}\n");
   ck_assert(!s->bucket_defaults.compression);
-  ck_assert(bucket_of(s, "d")->compression);
-  ck_assert_double_eq(bucket_of(s, "d")->max_delta_ratio, 0.75);
-  ck_assert(!bucket_of(s, "e")->compression);
+  ck_assert(config_bucket(s, "d")->compression);
+  ck_assert_double_eq(config_bucket(s, "d")->max_delta_ratio, 0.75);
+  ck_assert(!config_bucket(s, "e")->compression);
   dg_snapshot_unref(s);
 
-  s = loaded(CREDENTIALS "advanced: {max_delta_ratio: nan}\n");
+  s = config_loaded(CREDENTIALS "advanced: {max_delta_ratio: nan}\n");
   ck_assert_double_eq(s->max_delta_ratio, 0.75);
   dg_snapshot_unref(s);
 }
@@ -333,37 +234,37 @@ START_TEST(a_missing_named_file_is_an_error_and_no_file_is_not)
   struct dg_snapshot *s = NULL;
   struct dg_error err = {0};
 
-  ck_assert_int_eq(dg_snapshot_load(&params, table, &s, &err), -1);
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), -1);
   ck_assert_int_eq(err.code, DG_E_IO);
   g_setenv("DGP_AUTHENTICATION", "none", TRUE);
-  s = loaded(NULL);
+  s = config_loaded(NULL);
   dg_snapshot_unref(s);
 }
 END_TEST
 
 START_TEST(lint_reads_the_file_alone)
 {
-  struct dg_load_params params = {.config_file = file, .lint = true};
+  struct dg_load_params params = {.config_file = config_file, .lint = true};
   struct dg_snapshot *s = NULL;
   struct dg_error err = {0};
 
-  ck_assert(g_file_set_contents(file, "advanced: {cache_size_mb: 7}\n", -1, NULL));
+  ck_assert(g_file_set_contents(config_file, "advanced: {cache_size_mb: 7}\n", -1, NULL));
   g_setenv("DGP_CACHE_MB", "9", TRUE);
-  ck_assert_int_eq(dg_snapshot_load(&params, table, &s, &err), 0);
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), 0);
   ck_assert_uint_eq(s->cache_bytes, 7u << 20);
-  ck_assert(warned(s, "no credentials"));
+  ck_assert(config_warned(s, "no credentials"));
   dg_snapshot_unref(s);
 }
 END_TEST
 
-START_TEST(the_printed_defaults_load)
+START_TEST(the_printed_example_loads)
 {
   g_autoptr(GString) text = g_string_new(NULL);
   struct dg_snapshot *s;
 
-  dg_schema_print_defaults(text);
+  dg_schema_print_example(text);
   g_setenv("DGP_AUTHENTICATION", "none", TRUE);
-  s = loaded(text->str);
+  s = config_loaded(text->str);
   dg_snapshot_unref(s);
   for (int section = 0; section < DG_SECTION_COUNT; section++) {
     struct dg_error err = {0};
@@ -410,12 +311,8 @@ END_TEST
 
 int main(void)
 {
-  Suite *suite = suite_create("config");
   TCase *load_case = tcase_create("load");
-  SRunner *runner;
-  int failed;
 
-  tcase_add_checked_fixture(load_case, setup, teardown);
   tcase_add_test(load_case, credentials_and_defaults_suffice);
   tcase_add_test(load_case, no_credentials_are_refused_with_the_remedy);
   tcase_add_test(load_case, authentication_none_is_explicit_and_warned_about);
@@ -431,14 +328,9 @@ int main(void)
   tcase_add_test(load_case, bucket_ratios_follow_the_rules);
   tcase_add_test(load_case, a_missing_named_file_is_an_error_and_no_file_is_not);
   tcase_add_test(load_case, lint_reads_the_file_alone);
-  tcase_add_test(load_case, the_printed_defaults_load);
+  tcase_add_test(load_case, the_printed_example_loads);
   tcase_add_test(load_case, secrets_are_not_shown);
   tcase_add_test(load_case, log_levels_are_parsed);
   tcase_add_test(load_case, the_snapshot_for_tests_stands_alone);
-  suite_add_tcase(suite, load_case);
-  runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return config_run(load_case);
 }

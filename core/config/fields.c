@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From finished options to the fields of a snapshot: credentials, limits, sizes. */
+#include <config.h>
+
+#include <math.h>
+
+#include "core/config/internal.h"
+#include "core/plug/options.h"
+
+#include "common/banned.h"
+
+int dg_log_level_parse(const char *text)
+{
+  static const char *const names[] = {"off", "error", "warn", "info", "debug", "trace"};
+  g_auto(GStrv) rules = g_strsplit(text, ",", -1);
+  int highest = -1;
+
+  for (unsigned i = 0; rules[i]; i++) {
+    const char *equals = strchr(rules[i], '=');
+    char *level = g_strstrip(equals ? (char *)(uintptr_t)equals + 1 : rules[i]);
+    int found = -1;
+
+    for (int n = 0; n < (int)G_N_ELEMENTS(names); n++)
+      if (!g_ascii_strcasecmp(level, names[n]))
+        found = MIN(n, (int)DG_LOG_DEBUG);
+    if (found < 0)
+      return -1;
+    highest = MAX(highest, found);
+  }
+  return highest;
+}
+
+/* Up to one number per CPU, as the manual says of 0. */
+static uint32_t threads_or(int64_t number, unsigned per_cpu, unsigned minimum)
+{
+  return number > 0 ? (uint32_t)number : MAX(g_get_num_processors() * per_cpu, minimum);
+}
+
+static double sane_ratio(struct dg_snapshot *snapshot, double ratio)
+{
+  if (!isfinite(ratio) || ratio < 0) {
+    dg_load_warn(snapshot, "advanced.max_delta_ratio is not a ratio: 0.75 is used");
+    return 0.75;
+  }
+  if (ratio > 1)
+    dg_load_warn(snapshot, "advanced.max_delta_ratio is outside 0..1");
+  return ratio;
+}
+
+static int apply_log(struct dg_snapshot *snapshot, const struct dg_config *advanced,
+                     struct dg_error *err)
+{
+  const char *text = advanced->get_text(advanced, "log_level");
+  int level = dg_log_level_parse(text);
+
+  if (level < 0)
+    return dg_fail(err, DG_E_CONFIG,
+                   "advanced.log_level: '%s' is not a log level: use off, error, warn, info or "
+                   "debug",
+                   text);
+  snapshot->log_level = (uint32_t)level;
+  snapshot->json_log = !strcmp(advanced->get_text(advanced, "log_format"), "json");
+  return 0;
+}
+
+int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_config *advanced,
+                               struct dg_error *err)
+{
+  const struct dg_config *a = advanced;
+  struct dg_bucket_config *defaults = &snapshot->bucket_defaults;
+  int64_t workers = a->get_int(a, "worker_threads");
+
+  if (apply_log(snapshot, a, err) < 0)
+    return -1;
+  snapshot->listen_addr = g_strdup(a->get_text(a, "listen_addr"));
+  snapshot->max_delta_ratio = sane_ratio(snapshot, a->get_double(a, "max_delta_ratio"));
+  snapshot->max_object_size = (uint64_t)a->get_int(a, "max_object_size");
+  if (snapshot->max_object_size == 0)
+    dg_load_warn(snapshot, "advanced.max_object_size is 0: only empty objects are accepted");
+  snapshot->max_delta_object_size = (uint64_t)a->get_int(a, "max_delta_object_size");
+  snapshot->max_passthrough_object_size = (uint64_t)a->get_int(a, "max_passthrough_object_size");
+  snapshot->cache_bytes = (uint64_t)a->get_int(a, "cache_size_mb") << 20;
+  snapshot->metadata_cache_bytes = (uint64_t)a->get_int(a, "metadata_cache_mb") << 20;
+  snapshot->codec_concurrency = threads_or(a->get_int(a, "codec_concurrency"), 4, 16);
+  snapshot->worker_threads =
+    threads_or(workers > 0 ? workers : a->get_int(a, "blocking_threads"), 4, 16);
+  snapshot->loop_threads = threads_or(a->get_int(a, "loop_threads"), 1, 1);
+  if (a->get_text(a, "base_domains"))
+    snapshot->base_domains = dg_split_list(a->get_text(a, "base_domains"));
+  snapshot->max_concurrent_requests = (uint32_t)a->get_int(a, "max_concurrent_requests");
+  snapshot->request_timeout_s = (uint32_t)a->get_int(a, "request_timeout_secs");
+  snapshot->clock_skew_s = (uint32_t)a->get_int(a, "clock_skew_seconds");
+  snapshot->replay_window_s = (uint32_t)a->get_int(a, "replay_window_secs");
+  snapshot->max_multipart_uploads = (uint32_t)a->get_int(a, "max_multipart_uploads");
+  snapshot->multipart_idle_ttl_s = (uint32_t)a->get_int(a, "multipart_idle_ttl_hours") * 3600;
+  snapshot->multipart_sweep_interval_s =
+    (uint32_t)a->get_int(a, "multipart_sweep_interval_secs");
+  snapshot->debug_headers = a->get_bool(a, "debug_headers");
+  snapshot->stats_open = a->get_bool(a, "stats_open");
+
+  defaults->name = g_strdup("");
+  defaults->quota_bytes = defaults->quota_objects = DG_QUOTA_NONE;
+  defaults->compression = snapshot->max_delta_ratio > 0;
+  defaults->max_delta_ratio = snapshot->max_delta_ratio;
+  defaults->delta_suffixes = dg_split_list(a->get_text(a, "delta_suffixes"));
+  defaults->codec = dg_plugin_of_codec(a->get_text(a, "codec"));
+  defaults->verify_passthrough_reads = a->get_bool(a, "verify_passthrough_reads");
+  return 0;
+}
+
+int dg_load_access(const struct dg_load *load, struct dg_error *err)
+{
+  const struct dg_config *access = load->snapshot->options[DG_SECTION_ACCESS];
+  struct dg_snapshot *snapshot = load->snapshot;
+  const char *key = access->get_text(access, "access_key_id");
+  const char *secret = access->get_text(access, "secret_access_key");
+  bool has_key = key && *key, has_secret = secret && *secret;
+
+  snapshot->authentication_none = access->get_text(access, "authentication") != NULL;
+  if (has_key != has_secret)
+    return dg_fail(err, DG_E_CONFIG,
+                   "access.%s is set without access.%s: set both (DGP_ACCESS_KEY_ID and "
+                   "DGP_SECRET_ACCESS_KEY), or neither",
+                   has_key ? "access_key_id" : "secret_access_key",
+                   has_key ? "secret_access_key" : "access_key_id");
+  if (has_key && snapshot->authentication_none) {
+    dg_load_warn(snapshot, "access.authentication is none: the configured credentials are ignored "
+                           "and all data is open to everyone who can connect");
+    return 0;
+  }
+  if (snapshot->authentication_none)
+    dg_load_warn(snapshot, "access.authentication is none: all data is open to everyone who can "
+                           "connect");
+  if (has_key) {
+    snapshot->access_key_id = g_strdup(key);
+    snapshot->secret_access_key = g_strdup(secret);
+  } else if (!snapshot->authentication_none && load->params->lint) {
+    dg_load_warn(snapshot, "no credentials here: the server starts only with DGP_ACCESS_KEY_ID and "
+                           "DGP_SECRET_ACCESS_KEY in its environment");
+  } else if (!snapshot->authentication_none) {
+    return dg_fail(err, DG_E_CONFIG,
+                   "no credentials: set access.access_key_id and access.secret_access_key "
+                   "(DGP_ACCESS_KEY_ID, DGP_SECRET_ACCESS_KEY), or say access.authentication: "
+                   "none to serve everyone");
+  }
+  return 0;
+}
