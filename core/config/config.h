@@ -154,6 +154,7 @@ struct dg_plug_table;
 
 struct dg_load_params {
   const char *config_file;      /* --config; NULL: DGP_CONFIG, then the usual places */
+  struct dg_slice text;         /* present: what config_file would hold; it is not read then */
   const char *listen_addr;      /* --listen, or NULL */
   const char *data_dir;         /* --data-dir, or NULL */
   const char *log_level;        /* --verbose gives "debug", or NULL */

@@ -60,26 +60,35 @@ static int read_file(const char *file, char **ret_text, gsize *ret_len, struct d
   return 0;
 }
 
-/* Reads the file into the snapshot's document, in the canonical shape. */
-static int parse_file(const struct dg_load *load, struct dg_error *err)
+/* Text to the snapshot's document, in the canonical shape. */
+static int parse_text(const struct dg_load *load, struct dg_slice raw, struct dg_error *err)
 {
   g_autoptr(GArray) edits = NULL;
-  g_autofree char *raw = NULL;
   GString *text = NULL;
-  gsize len = 0;
   int result;
 
-  if (read_file(load->file, &raw, &len, err) < 0)
-    return -1;
-  result = dg_yaml_interpolate((struct dg_slice){raw, len}, load->file, &text, &edits, err);
-  OPENSSL_cleanse(raw, len); /* it may hold secrets */
-  if (result < 0)
+  if (dg_yaml_interpolate(raw, load->file, &text, &edits, err) < 0)
     return -1;
   result = dg_yaml_parse((struct dg_slice){text->str, text->len}, load->file, edits,
                          &load->snapshot->document, err);
-  OPENSSL_cleanse(text->str, text->len);
+  OPENSSL_cleanse(text->str, text->len); /* it may hold secrets */
   g_string_free(text, TRUE);
   return result < 0 ? -1 : dg_load_shape(load, load->snapshot->document, err);
+}
+
+static int parse_file(const struct dg_load *load, struct dg_error *err)
+{
+  g_autofree char *raw = NULL;
+  gsize len = 0;
+  int result;
+
+  if (load->params->text.data)
+    return parse_text(load, load->params->text, err);
+  if (read_file(load->file, &raw, &len, err) < 0)
+    return -1;
+  result = parse_text(load, (struct dg_slice){raw, len}, err);
+  OPENSSL_cleanse(raw, len);
+  return result;
 }
 
 /* The options that stand in the sections themselves. */

@@ -190,6 +190,8 @@ char *dg_schema_hint(enum dg_section section, const struct dg_option *plugin, co
   const char *near = dg_nearest_name((const char *const *)names->pdata, key);
   const char *home = elsewhere(section, key);
 
+  if (home && near)
+    return g_strdup_printf(": did you mean '%s', or '%s' of %s?", near, key, home);
   if (home)
     return g_strdup_printf(": it stands in %s", home);
   return near ? g_strdup_printf(": did you mean '%s'?", near) : g_strdup("");

@@ -129,6 +129,8 @@ START_TEST(a_key_in_the_wrong_place_is_sent_home)
 {
   config_refused(CREDENTIALS "advanced: {buckets: {}}\n", DG_E_CONFIG,
                  "c.yaml:2:12: advanced: unknown key 'buckets': it stands in storage");
+  config_refused(CREDENTIALS "storage: {bucket: {}}\n", DG_E_CONFIG,
+                 "did you mean 'buckets', or 'bucket' of admission.blocks[].match?");
   config_refused(CREDENTIALS "storage: {listen_addr: x}\n", DG_E_CONFIG, "it stands in advanced");
   config_refused(CREDENTIALS "compression: no\n", DG_E_CONFIG,
                  "unknown key 'compression': it stands in storage.buckets.NAME");

@@ -242,6 +242,69 @@ START_TEST(a_missing_named_file_is_an_error_and_no_file_is_not)
 }
 END_TEST
 
+/* Loads without --config and tells which file that read. */
+static char *file_found(struct dg_error *err)
+{
+  struct dg_snapshot *s = NULL;
+  char *name;
+
+  *err = (struct dg_error){0};
+  if (config_load(NULL, &s, err) < 0)
+    return NULL;
+  name = g_strdup(s->file);
+  dg_snapshot_unref(s);
+  return name;
+}
+
+START_TEST(the_first_file_of_the_usual_places_counts)
+{
+  static const char *const places[] = {"deltaglider_proxy.toml", "deltaglider_proxy.yml",
+                                       "deltaglider_proxy.yaml"};
+  g_autofree char *yml = NULL, *yaml = NULL, *named = NULL, *none = NULL;
+  struct dg_error err;
+
+  ck_assert(g_file_set_contents(places[0], CREDENTIALS, -1, NULL));
+  ck_assert_ptr_null(file_found(&err));
+  ck_assert(strstr(err.detail, "write the same keys as YAML"));
+  ck_assert(g_file_set_contents(places[1], CREDENTIALS, -1, NULL));
+  yml = file_found(&err);
+  ck_assert_str_eq(yml, places[1]);
+  ck_assert(g_file_set_contents(places[2], CREDENTIALS, -1, NULL));
+  yaml = file_found(&err);
+  ck_assert_str_eq(yaml, places[2]);
+  g_setenv("DGP_CONFIG", "nowhere.yaml", TRUE);
+  ck_assert_ptr_null(file_found(&err));
+  ck_assert_int_eq(err.code, DG_E_IO);
+  g_setenv("DGP_CONFIG", places[1], TRUE);
+  named = file_found(&err);
+  ck_assert_str_eq(named, places[1]);
+  g_unsetenv("DGP_CONFIG");
+  for (size_t i = 0; i < G_N_ELEMENTS(places); i++)
+    (void)unlink(places[i]);
+  g_setenv("DGP_AUTHENTICATION", "none", TRUE);
+  none = file_found(&err);
+  ck_assert_ptr_null(none);
+  ck_assert_int_eq(err.code, 0);
+}
+END_TEST
+
+START_TEST(a_text_may_stand_in_for_the_file)
+{
+  static const char text[] = "advanced: {cache_size_mb: 7}\n";
+  struct dg_load_params params = {
+    .config_file = "posted.yaml", .text = {text, sizeof text - 1}, .lint = true};
+  struct dg_snapshot *s = NULL;
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), 0);
+  ck_assert_uint_eq(s->cache_bytes, 7u << 20);
+  dg_snapshot_unref(s);
+  params.text.len = 5;
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), -1);
+  ck_assert(strstr(err.detail, "posted.yaml:1:"));
+}
+END_TEST
+
 START_TEST(lint_reads_the_file_alone)
 {
   struct dg_load_params params = {.config_file = config_file, .lint = true};
@@ -327,6 +390,8 @@ int main(void)
   tcase_add_test(load_case, several_backends_have_names_and_a_default);
   tcase_add_test(load_case, bucket_ratios_follow_the_rules);
   tcase_add_test(load_case, a_missing_named_file_is_an_error_and_no_file_is_not);
+  tcase_add_test(load_case, the_first_file_of_the_usual_places_counts);
+  tcase_add_test(load_case, a_text_may_stand_in_for_the_file);
   tcase_add_test(load_case, lint_reads_the_file_alone);
   tcase_add_test(load_case, the_printed_example_loads);
   tcase_add_test(load_case, secrets_are_not_shown);
