@@ -164,10 +164,11 @@ static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
            : bucket->quota_objects != DG_QUOTA_NONE   ? "storage.buckets: quota_objects"
                                                       : NULL;
   }
-  return what ? dg_fail(err, DG_E_CONFIG, "%s: %s: this version reads it but does not serve it yet: "
-                                          "take it out",
-                        s->file ? s->file : "environment", what)
-              : 0;
+  if (!what)
+    return 0;
+  return dg_fail(err, DG_E_CONFIG,
+                 "%s: %s: this version reads it but does not serve it yet: take it out",
+                 s->file ? s->file : "environment", what);
 }
 
 /* ---- Parts ----------------------------------------------------------------------------- */

@@ -69,7 +69,7 @@ static int apply_route(const struct dg_load *load, const struct dg_yaml *key,
     bucket->backend = g_strdup(backend);
     return 0;
   }
-  if (storage->get_bool(storage, "strict_routes"))
+  if (load->params->strict_routes || storage->get_bool(storage, "strict_routes"))
     return dg_load_fail(load, key, err, "bucket '%s' routes to unknown backend '%s'", bucket->name,
                         backend);
   dg_load_warn(load->snapshot,
@@ -142,7 +142,8 @@ static void add_prefix(const struct dg_load *load, const struct dg_yaml *node, c
 static int read_prefixes(const struct dg_load *load, const struct dg_yaml *list,
                          const char *bucket_name, GPtrArray *prefixes, struct dg_error *err)
 {
-  g_auto(GStrv) words = g_strsplit(list && list->type == DG_YAML_SCALAR ? list->text : "", ",", -1);
+  gboolean is_text = list && list->type == DG_YAML_SCALAR;
+  g_auto(GStrv) words = g_strsplit(is_text ? list->text : "", ",", -1);
 
   for (char **word = words; *word; word++)
     add_prefix(load, list, g_strstrip(*word), bucket_name, prefixes);
@@ -196,7 +197,7 @@ static int apply_public(const struct dg_load *load, const struct dg_yaml *map,
   return 0;
 }
 
-/* ---- The map of buckets ----------------------------------------------------------------------- */
+/* ---- The map of buckets ----------------------------------------------------------------- */
 
 void dg_bucket_config_clear(struct dg_bucket_config *bucket)
 {

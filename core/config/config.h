@@ -158,6 +158,8 @@ struct dg_load_params {
   const char *listen_addr;      /* --listen, or NULL */
   const char *data_dir;         /* --data-dir, or NULL */
   const char *log_level;        /* --verbose gives "debug", or NULL */
+  bool strict_routes;           /* an unknown backend is refused, as storage.strict_routes does:
+                                   for changes made while serving */
   bool lint;                    /* `config lint`: the file alone counts; missing credentials are a
                                    warning */
 };
@@ -183,11 +185,10 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot);
 
 /* ---- Export and comparison ------------------------------------------------------- */
 
-/* What an export leaves out. ${env:NAME} references and names of keys stay in
- * every tier; a secret that a plugin declares counts as a credential. */
+/* What an export leaves out. ${env:NAME} references stay in every tier. */
 enum dg_export_tier {
   DG_EXPORT_PERSIST,   /* for the file itself: every secret is there */
-  DG_EXPORT_CANONICAL, /* without encryption keys */
+  DG_EXPORT_CANONICAL, /* no secret but the credentials of the server and of backends */
   DG_EXPORT_API,       /* without any secret, nor the access keys beside them */
 };
 

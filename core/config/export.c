@@ -155,13 +155,19 @@ static gboolean is_reference(const struct dg_yaml *node)
   return node->type == DG_YAML_SCALAR && node->ref;
 }
 
-static gboolean is_kept_back(const struct export *export, const struct dg_option *option,
-                             const struct dg_yaml *node)
+/* Credentials of the server and of backends leave with the API tier; any other
+ * secret, such as a key that seals objects, already with the canonical one. */
+static gboolean is_kept_back(const struct export *export, enum dg_section section,
+                             const struct dg_option *option, const struct dg_yaml *node)
 {
-  if (export->tier != DG_EXPORT_API || is_reference(node))
+  gboolean is_credential = section == DG_SECTION_ACCESS || section == DG_SECTION_BACKEND;
+
+  if (export->tier == DG_EXPORT_PERSIST || is_reference(node))
     return FALSE;
-  /* Both halves of a pair. */
-  return option->type == DG_OPT_SECRET || !strcmp(option->name, "access_key_id");
+  if (option->type == DG_OPT_SECRET)
+    return export->tier == DG_EXPORT_API || !is_credential;
+  /* The other half of the pair. */
+  return export->tier == DG_EXPORT_API && !strcmp(option->name, "access_key_id");
 }
 
 /* ---- Maps ----------------------------------------------------------------------------------- */
@@ -245,7 +251,7 @@ static void copy_key(const struct export *export, enum dg_section section,
     if (part->shape == DG_PART_MAP && node->type == DG_YAML_MAP && node->keys->len == 0)
       g_clear_pointer(&node, dg_yaml_free);
   } else if (option) {
-    node = is_kept_back(export, option, value) ? NULL : option_copy(option, value);
+    node = is_kept_back(export, section, option, value) ? NULL : option_copy(option, value);
   } else if (value->type == DG_YAML_SCALAR &&
              (dg_load_secret_of_file_key(plugin ? plugin : own, key->text) ||
               export->tier == DG_EXPORT_PERSIST)) {

@@ -129,26 +129,13 @@ static int apply_env(const struct dg_load *load, struct dg_error *err)
   return 0;
 }
 
-static gboolean is_known_env(const char *name)
-{
-  static const char *const others[] = {"DGP_CONFIG", "DGP_PLUGIN_DIR", "DGP_FAULT", NULL};
-
-  if (g_str_has_prefix(name, "DGP_BACKEND_") || g_strv_contains(others, name))
-    return TRUE;
-  for (int section = 0; section < DG_SECTION_COUNT; section++)
-    for (const struct dg_option *o = dg_schema_options((enum dg_section)section); o->name; o++)
-      if (!g_strcmp0(dg_schema_env((enum dg_section)section, o), name))
-        return TRUE;
-  return FALSE;
-}
-
 /* A mistyped DGP_ variable would otherwise be silently without effect. */
 static void warn_unknown_env(const struct dg_load *load)
 {
   for (char **entry = environ; *entry; entry++) {
     g_autofree char *name = g_strndup(*entry, strcspn(*entry, "="));
 
-    if (g_str_has_prefix(name, "DGP_") && !is_known_env(name))
+    if (g_str_has_prefix(name, "DGP_") && !dg_schema_is_known_env(name))
       dg_load_warn(load->snapshot, "environment %s is not known to this version: no effect", name);
   }
 }
@@ -244,8 +231,9 @@ int dg_snapshot_load(const struct dg_load_params *params, struct dg_plug_table *
   int result;
 
   for (int section = 0; section < DG_SNAPSHOT_SECTIONS; section++)
-    load.snapshot->options[section] = dg_config_new(
-      dg_schema_options((enum dg_section)section), dg_schema_section_name((enum dg_section)section));
+    load.snapshot->options[section] =
+      dg_config_new(dg_schema_options((enum dg_section)section),
+                    dg_schema_section_name((enum dg_section)section));
   result = load_all(&load, err);
   g_free(load.file);
   if (result < 0) {

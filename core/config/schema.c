@@ -251,23 +251,63 @@ void dg_schema_print_example(GString *out)
   }
 }
 
+/* What is no option of the core. */
+static const struct {
+  const char *name, *help;
+} other_env[] = {
+  {"DGP_CONFIG", "The configuration file, unless --config names one."},
+  {"DGP_PLUGIN_DIR", "Folders of plugins, with colons between them."},
+  {"RUST_LOG", "advanced.log_level, stronger than DGP_LOG_LEVEL."},
+};
+
+gboolean dg_schema_is_known_env(const char *name)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(other_env); i++)
+    if (!strcmp(other_env[i].name, name))
+      return TRUE;
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+    if (!g_strcmp0(rows[i].env, name))
+      return TRUE;
+  /* Options of instances, and faults for tests. */
+  return g_str_has_prefix(name, "DGP_BACKEND_") || !strcmp(name, "DGP_FAULT");
+}
+
+static const char *or_empty(const char *text)
+{
+  return text ? text : "";
+}
+
+/* Variables of instances: their plugins are not known here, so neither is what
+ * is secret. */
+static void print_instance_env(GString *out)
+{
+  g_auto(GStrv) names = g_listenv();
+
+  for (char **name = names; *name; name++)
+    if (g_str_has_prefix(*name, "DGP_BACKEND_") && strcmp(*name, "DGP_BACKEND_ALLOW_LOCAL") != 0)
+      g_string_append_printf(out, "%s=(set, not shown)\n    An option of a backend.\n", *name);
+}
+
 void dg_schema_print_env(GString *out)
 {
+  for (size_t i = 0; i < G_N_ELEMENTS(other_env); i++)
+    g_string_append_printf(out, "%s=%s\n    %s\n", other_env[i].name,
+                           or_empty(getenv(other_env[i].name)), other_env[i].help);
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
     const char *value = rows[i].env ? getenv(rows[i].env) : NULL;
 
     if (!rows[i].env)
       continue;
     g_string_append_printf(out, "%s=%s\n    %s.%s: %s", rows[i].env,
-                           !value                                     ? ""
-                           : rows[i].option.type == DG_OPT_SECRET ? "(set, not shown)"
-                                                                  : value,
+                           value && rows[i].option.type == DG_OPT_SECRET ? "(set, not shown)"
+                                                                         : or_empty(value),
                            dg_schema_section_name(rows[i].section), rows[i].option.name,
                            rows[i].option.help);
     if (rows[i].option.dflt)
       g_string_append_printf(out, " Default: %s", rows[i].option.dflt);
     g_string_append_c(out, '\n');
   }
+  print_instance_env(out);
 }
 
 void dg_schema_print_options(GString *out, const struct dg_option *table)

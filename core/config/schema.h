@@ -56,6 +56,8 @@ const struct dg_option *dg_schema_options(enum dg_section section);
 const char *dg_schema_section_name(enum dg_section section);
 /* The environment variable of a row of those tables, or NULL. */
 const char *dg_schema_env(enum dg_section section, const struct dg_option *option);
+/* Does anything listen to this DGP_ variable? */
+gboolean dg_schema_is_known_env(const char *name);
 gboolean dg_schema_needs_restart(enum dg_section section, const struct dg_option *option);
 gboolean dg_schema_is_list(const struct dg_option *option);
 

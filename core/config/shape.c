@@ -67,8 +67,8 @@ static void join_key(GString *names, const char *key)
 }
 
 /* Refuses unknown keys, and files that have both shapes. */
-static int judge_shape(const struct dg_load *load, const struct dg_yaml *root, gboolean *ret_is_flat,
-                       struct dg_error *err)
+static int judge_shape(const struct dg_load *load, const struct dg_yaml *root,
+                       gboolean *ret_is_flat, struct dg_error *err)
 {
   g_autoptr(GString) sections = g_string_new(NULL), flat = g_string_new(NULL);
   const struct dg_yaml *second = NULL;

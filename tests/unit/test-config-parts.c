@@ -33,7 +33,8 @@ START_TEST(the_s3_shorthand_is_a_backend)
   ck_assert(!backend->options->get_bool(backend->options, "force_path_style"));
   ck_assert_str_eq(s->access_key_id, "AK"); /* the server's own, not the backend's */
   dg_snapshot_unref(s);
-  config_refused(CREDENTIALS "storage: {s3: 'ftp://x'}\n", DG_E_CONFIG, "c.yaml:2:15: storage.s3: a URL");
+  config_refused(CREDENTIALS "storage: {s3: 'ftp://x'}\n", DG_E_CONFIG,
+                 "c.yaml:2:15: storage.s3: a URL");
   config_refused(CREDENTIALS "storage: {filesystem: x, region: y}\n", DG_E_CONFIG,
                  "c.yaml:2:26: storage.region goes with storage.s3");
   config_refused(CREDENTIALS "storage: {s3: 'http://x', filesystem: y}\n", DG_E_CONFIG,
@@ -216,15 +217,22 @@ END_TEST
 
 START_TEST(unknown_routes_fall_back_or_refuse)
 {
+  static const char text[] = BUCKETS("bee: {backend: x}");
+  struct dg_load_params params = {
+    .config_file = "posted.yaml", .text = {text, sizeof text - 1}, .strict_routes = true};
+  struct dg_error err = {0};
   struct dg_snapshot *s = config_loaded(BUCKETS("bee: {backend: x, alias: real}, x_: {}"));
 
   ck_assert_ptr_null(config_bucket(s, "bee")->backend);
   ck_assert_str_eq(config_bucket(s, "bee")->alias, "real");
-  ck_assert(config_warned(s, "bucket 'bee' routes to unknown backend 'x' — route will be ignored"));
+  ck_assert(config_warned(
+    s, "bucket 'bee' routes to unknown backend 'x' — route will be ignored"));
   ck_assert(config_warned(s, "storage.buckets.x_: no bucket can have this name"));
   dg_snapshot_unref(s);
   config_refused(CREDENTIALS "storage:\n  strict_routes: true\n  buckets:\n    bee: {backend: x}\n",
                  DG_E_CONFIG, "c.yaml:5:5: bucket 'bee' routes to unknown backend 'x'");
+  ck_assert_int_eq(dg_snapshot_load(&params, config_table, &s, &err), -1);
+  ck_assert(strstr(err.detail, "posted.yaml:2:21: bucket 'bee' routes to unknown backend 'x'"));
 }
 END_TEST
 
@@ -244,8 +252,8 @@ static gboolean holds(const struct dg_admission_block *block, const char *addres
 START_TEST(blocks_become_data)
 {
   struct dg_snapshot *s = config_loaded(BLOCKS(
-    "    - name: a:1\n      match:\n        method: [get, Put]\n        source_ip_list: [10.1.2.3/8, "
-    "'2001:db8::/32', 192.0.2.7]\n        bucket: BEE\n        path_glob: 'x/[!]a]*'\n"
+    "    - name: a:1\n      match:\n        method: [get, Put]\n        source_ip_list: [10.1.2.3/8, '"
+    "2001:db8::/32', 192.0.2.7]\n        bucket: BEE\n        path_glob: 'x/[!]a]*'\n"
     "        authenticated: no\n        config_flag: maintenance_mode\n"
     "      action: {type: reject, status: 418, message: tea}\n"
     "    - {name: b, action: allow-anonymous}\n"

@@ -54,7 +54,8 @@ START_TEST(an_unknown_key_is_refused_with_its_place_and_the_nearest)
 {
   config_refused("access: {authentication: none}\nadvanced:\n  cache_sise_mb: 3\n", DG_E_CONFIG,
           "c.yaml:3:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?");
-  config_refused("acess: {}\n", DG_E_CONFIG, "c.yaml:1:1: unknown key 'acess': did you mean 'access'?");
+  config_refused("acess: {}\n", DG_E_CONFIG,
+                 "c.yaml:1:1: unknown key 'acess': did you mean 'access'?");
   config_refused(CREDENTIALS "storage: {backend: {type: filesystem, pth: x}}\n", DG_E_CONFIG,
           "c.yaml:2:39: storage.backend: unknown key 'pth': did you mean 'path'?");
   config_refused(CREDENTIALS "storage:\n  buckets:\n    b:\n      compresion: no\n", DG_E_CONFIG,
@@ -66,7 +67,8 @@ START_TEST(a_bad_value_is_refused_with_its_place)
 {
   config_refused(CREDENTIALS "advanced:\n  cache_size_mb: lots\n", DG_E_CONFIG,
           "c.yaml:3:18: advanced.cache_size_mb: 'lots' is not a whole number");
-  config_refused(CREDENTIALS "advanced: {log_level: loud}\n", DG_E_CONFIG, "'loud' is not a log level");
+  config_refused(CREDENTIALS "advanced: {log_level: loud}\n", DG_E_CONFIG,
+                 "'loud' is not a log level");
   config_refused(CREDENTIALS "advanced: [1]\n", DG_E_CONFIG, "a map of options");
   config_refused(CREDENTIALS "storage: {backend: {type: filesystem, timeout: soon}}\n", DG_E_CONFIG,
           "storage.backend.timeout: 'soon' is not a duration");
@@ -80,7 +82,8 @@ START_TEST(what_is_not_yaml_is_a_parse_error)
   config_refused("a: &x 1\n", DG_E_INVALID_ARGUMENT, "anchors");
   config_refused("- 1\n", DG_E_INVALID_ARGUMENT, "a map of sections");
   config_refused("{}\n---\n{}\n", DG_E_INVALID_ARGUMENT, "second document");
-  config_refused("a: [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]\n", DG_E_INVALID_ARGUMENT, "nested");
+  config_refused("a: [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]\n", DG_E_INVALID_ARGUMENT,
+                 "nested");
 }
 END_TEST
 
@@ -119,7 +122,8 @@ START_TEST(the_environment_beats_the_file_and_the_command_line_beats_both)
   g_setenv("DGP_DATA_DIR", "/srv/env", TRUE);
   g_setenv("DGP_DEBUG_HEADERS", "perhaps", TRUE);
   g_setenv("DGP_LISTEN_ADR", "x", TRUE);
-  s = config_loaded(CREDENTIALS "advanced: {listen_addr: '127.0.0.1:1'}\nstorage: {filesystem: /file}\n");
+  s = config_loaded(CREDENTIALS "advanced: {listen_addr: '127.0.0.1:1'}\n"
+                                "storage: {filesystem: /file}\n");
   ck_assert_str_eq(s->listen_addr, "127.0.0.1:2");
   ck_assert_str_eq(s->spool_dir, "/srv/env/.dg-spool");
   ck_assert(config_warned(s, "DGP_DEBUG_HEADERS"));
@@ -183,9 +187,11 @@ START_TEST(several_backends_have_names_and_a_default)
   ck_assert_int_eq(a->options->get_int(a->options, "timeout"), 5000);
   ck_assert_str_eq(config_bucket(s, "x")->backend, "a");
   ck_assert_ptr_null(config_bucket(s, "y")->backend);
-  ck_assert(config_warned(s, "bucket 'y' routes to unknown backend 'zzz' — route will be ignored"));
+  ck_assert(config_warned(
+    s, "bucket 'y' routes to unknown backend 'zzz' — route will be ignored"));
   dg_snapshot_unref(s);
-  config_refused(CREDENTIALS "storage:\n  backends: [{name: a, type: 'null'}, {name: a, type: 'null'}]\n",
+  config_refused(CREDENTIALS "storage:\n  backends: [{name: a, type: 'null'}, "
+                             "{name: a, type: 'null'}]\n",
           DG_E_CONFIG, "two backends are named 'a'");
   config_refused(CREDENTIALS "storage: {backends: [{type: 'null'}]}\n", DG_E_CONFIG,
           "storage.backends[0]: its name is missing");
@@ -214,7 +220,8 @@ START_TEST(bucket_ratios_follow_the_rules)
   ck_assert_ptr_eq(config_bucket(s, "unknown"), &s->bucket_defaults);
   dg_snapshot_unref(s);
 
-  s = config_loaded(CREDENTIALS "advanced: {max_delta_ratio: 0}\nstorage: {buckets: {d: {compression: "
+  s = config_loaded(CREDENTIALS "advanced: {max_delta_ratio: 0}\nstorage: {buckets: {d: {"
+                                "compression: "
                          "true}, e: {}}}\n");
   ck_assert(!s->bucket_defaults.compression);
   ck_assert(config_bucket(s, "d")->compression);
@@ -346,6 +353,12 @@ START_TEST(secrets_are_not_shown)
   dg_schema_print_env(text);
   ck_assert_ptr_nonnull(strstr(text->str, "DGP_SECRET_ACCESS_KEY=(set, not shown)"));
   ck_assert_ptr_null(strstr(text->str, "s3cr3t"));
+  ck_assert_ptr_nonnull(strstr(text->str, "DGP_CONFIG="));
+  g_setenv("DGP_BACKEND_UP_TOKEN", "t0k3n", TRUE);
+  dg_schema_print_env(text);
+  ck_assert_ptr_nonnull(strstr(text->str, "DGP_BACKEND_UP_TOKEN=(set, not shown)"));
+  ck_assert_ptr_null(strstr(text->str, "t0k3n"));
+  g_unsetenv("DGP_BACKEND_UP_TOKEN");
 }
 END_TEST
 
