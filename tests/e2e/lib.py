@@ -58,13 +58,21 @@ for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_prox
 _libc = ctypes.CDLL(None)
 WORK = tempfile.mkdtemp(prefix="dg-e2e-", dir=os.environ.get("DG_E2E_TMPDIR"))
 _servers = []
+_endings = []
 _cases = []
 
 
 def _cleanup():
     for server in _servers:
         server.kill()
+    for ending in _endings:
+        ending()
     shutil.rmtree(WORK, ignore_errors=True)
+
+
+def at_end(function):
+    """Calls it when the test ends, after the servers' end, before files are removed."""
+    _endings.append(function)
 
 
 atexit.register(_cleanup)
@@ -97,6 +105,31 @@ def take_port():
     raise RuntimeError("no free port from %d to %d" % (low, high))
 
 
+def take_ports(count):
+    """As take_port(), for `count` ports in a row: servers that take some of them
+    only later. From a range of their own, in blocks of 64."""
+    assert count <= 64
+    low, high = (int(n) for n in os.environ.get("DG_E2E_BLOCKS", "30000-32767").split("-"))
+    os.makedirs(PORT_LOCKS, exist_ok=True)
+    blocks = list(range(low, high - 62, 64))
+    random.SystemRandom().shuffle(blocks)
+    for block in blocks:
+        lock = open(os.path.join(PORT_LOCKS, str(block)), "w")
+        probes = [socket.socket() for _ in range(count)]
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for offset, probe in enumerate(probes):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", block + offset))
+            return block, lock
+        except OSError:
+            lock.close()
+        finally:
+            for probe in probes:
+                probe.close()
+    raise RuntimeError("no %d free ports in a row from %d to %d" % (count, low, high))
+
+
 def server_binary():
     return os.path.join(BUILD, "core", "deltaglider_proxy")
 
@@ -106,26 +139,76 @@ def _die_with_parent():
     _libc.prctl(1, signal.SIGKILL)
 
 
-class Server:
-    """One server process. start() waits until it answers; stop() asks it to
-    end and expects exit 0; kill() is kill -9."""
+class Endpoint:
+    """An S3 endpoint on 127.0.0.1:port and the keys to it."""
+    access_key, secret_key = ACCESS_KEY, SECRET_KEY
 
-    def __init__(self, env=None, data=None, autostart=True, prefix=None):
-        self.root = tempfile.mkdtemp(prefix="srv-", dir=WORK)
-        self.data = data or os.path.join(self.root, "data")
-        self.env = dict(env or {})
-        self.prefix = list(prefix or [])  # a command that runs the server, e.g. prlimit
-        self.port, self._port_lock = take_port()
-        self.process = None
-        self.log_path = os.path.join(self.root, "log")
+    def __init__(self):
         self._clients = {}
-        _servers.append(self)
-        if autostart:
-            self.start()
 
     @property
     def url(self):
         return "http://127.0.0.1:%d" % self.port
+
+    def client(self, **config):
+        """A boto3 client; extra arguments go to botocore's Config."""
+        import boto3
+        from botocore.config import Config
+        name = json.dumps(config, sort_keys=True)
+        if name not in self._clients:
+            settings = dict(s3={"addressing_style": "path"}, retries={"max_attempts": 0},
+                            signature_version="s3v4", read_timeout=120)
+            settings.update(config)
+            self._clients[name] = boto3.client(
+                "s3", endpoint_url=self.url, region_name=REGION,
+                aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key,
+                config=Config(**settings))
+        return self._clients[name]
+
+    def request(self, method, path, body=None, headers=None, sign=True, query=None, timeout_s=60):
+        """One raw request with a signature of our own making: nothing is
+        normalised on the way. path is sent as given. Returns a Response."""
+        headers = dict(headers or {})
+        if sign:
+            sign_headers(self, method, path, query or {}, headers, body,
+                         access_key=self.access_key, secret=self.secret_key)
+        target = path
+        if query:
+            target += "?" + canonical_query(query)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True,
+                                  skip_host="Host" in headers)
+            if body is not None and "Content-Length" not in headers \
+                    and "Transfer-Encoding" not in headers:
+                headers["Content-Length"] = str(len(body))
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return Response(answer.status, answer.headers, answer.read())
+        finally:
+            connection.close()
+
+
+class Server(Endpoint):
+    """One server process. start() waits until it answers; stop() asks it to
+    end and expects exit 0; kill() is kill -9. config is what the YAML file holds,
+    written anew at each start; without it, the environment alone configures."""
+
+    def __init__(self, env=None, data=None, autostart=True, prefix=None, config=None):
+        super().__init__()
+        self.root = tempfile.mkdtemp(prefix="srv-", dir=WORK)
+        self.data = data or os.path.join(self.root, "data")
+        self.env = dict(env or {})
+        self.config = config
+        self.prefix = list(prefix or [])  # a command that runs the server, e.g. prlimit
+        self.port, self._port_lock = take_port()
+        self.process = None
+        self.log_path = os.path.join(self.root, "log")
+        _servers.append(self)
+        if autostart:
+            self.start()
 
     def spawn(self, extra_env=None):
         env = dict(os.environ)
@@ -144,6 +227,12 @@ class Server:
             # A test repeats a request within the window on purpose.
             "DGP_REPLAY_WINDOW_SECS": "0",
         })
+        if self.config is not None:
+            env["DGP_CONFIG"] = os.path.join(self.root, "config.yaml")
+            with open(env["DGP_CONFIG"], "w") as file:
+                json.dump(self.config, file, indent=1)  # every JSON text is YAML
+            if "storage" in self.config:
+                env["DGP_DATA_DIR"] = None
         env.update(self.env)
         env.update(extra_env or {})
         env = {name: value for name, value in env.items() if value is not None}
@@ -214,44 +303,6 @@ class Server:
         top = os.path.join(self.data, bucket) if bucket else self.data
         return sorted(os.path.relpath(os.path.join(folder, name), self.data)
                       for folder, _, names in os.walk(top) for name in names)
-
-    def client(self, **config):
-        """A boto3 client; extra arguments go to botocore's Config."""
-        import boto3
-        from botocore.config import Config
-        name = json.dumps(config, sort_keys=True)
-        if name not in self._clients:
-            settings = dict(s3={"addressing_style": "path"}, retries={"max_attempts": 0},
-                            signature_version="s3v4", read_timeout=120)
-            settings.update(config)
-            self._clients[name] = boto3.client(
-                "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id=ACCESS_KEY,
-                aws_secret_access_key=SECRET_KEY, config=Config(**settings))
-        return self._clients[name]
-
-    def request(self, method, path, body=None, headers=None, sign=True, query=None, timeout_s=60):
-        """One raw request with a signature of our own making: nothing is
-        normalised on the way. path is sent as given. Returns a Response."""
-        headers = dict(headers or {})
-        if sign:
-            sign_headers(self, method, path, query or {}, headers, body)
-        target = path
-        if query:
-            target += "?" + canonical_query(query)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
-        try:
-            connection.putrequest(method, target, skip_accept_encoding=True,
-                                  skip_host="Host" in headers)
-            if body is not None and "Content-Length" not in headers \
-                    and "Transfer-Encoding" not in headers:
-                headers["Content-Length"] = str(len(body))
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            return Response(answer.status, answer.headers, answer.read())
-        finally:
-            connection.close()
 
 
 class Response:

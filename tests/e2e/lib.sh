@@ -13,7 +13,7 @@ build=${top_builddir:-$(cd "$e2e_dir/../.." && pwd)}
 topic=$(basename "$0" .sh)
 work=$(mktemp -d "${DG_E2E_TMPDIR:-${TMPDIR:-/tmp}}/dg-e2e-XXXXXX")
 failures=0
-server_pid=
+server_pid= target_pid=
 
 export AWS_ACCESS_KEY_ID=e2e-access-key
 export AWS_SECRET_ACCESS_KEY=e2e-secret-key-with-some-length
@@ -23,6 +23,7 @@ unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY AWS_CA_B
 
 cleanup() {
   [ -z "$server_pid" ] || { kill -9 "$server_pid" && wait "$server_pid"; } 2>/dev/null
+  [ -z "$target_pid" ] || { kill "$target_pid" && wait "$target_pid"; } 2>/dev/null
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -64,6 +65,38 @@ start_server() {
   done
 }
 
+# start_target [NAME=VALUE...]: what DG_E2E_TARGET names, see target.py; settings are for a
+# server of ours. Sets $url, $port, $host; and $upstream_url with its keys, unless it is
+# the usual server on a directory.
+start_target() {
+  local line
+  if [ "${DG_E2E_TARGET:-fs}" = fs ]; then
+    start_server "$@"
+    return
+  fi
+  coproc TARGET { exec /usr/bin/python3 "$e2e_dir/target.py" "$@" 2>"$work/target.err"; }
+  target_pid=$TARGET_PID target_stdin=${TARGET[1]}
+  while read -r line <&"${TARGET[0]}"; do
+    if [ "$line" = ready ]; then return; fi
+    eval "$line"
+  done
+  echo "not ok $topic: $DG_E2E_TARGET starts"
+  tail -n 60 "$work/target.err" >&2
+  exit 1
+}
+
+# bucket_is_gone NAME: nothing of it is left in what the target stores in.
+bucket_is_gone() {
+  if [ "${DG_E2E_TARGET:-fs}" = fs ] || [[ $DG_E2E_TARGET == fs:* ]]; then
+    [ -z "$(find "$data" -path "$data/$1*")" ]
+    return
+  fi
+  local names
+  names=$(AWS_ACCESS_KEY_ID=$upstream_access_key AWS_SECRET_ACCESS_KEY=$upstream_secret_key \
+    /usr/bin/aws --endpoint-url "$upstream_url" --output text s3api list-buckets \
+    --query 'Buckets[].Name') && ! grep -qw -- "$1" <<<"$names"
+}
+
 # requires COMMAND...: end this file as skipped when one is missing; a failure
 # when DG_E2E_STRICT=1, as scripts/check sets it.
 requires() {
@@ -98,6 +131,17 @@ random_file() { head -c "$2" /dev/urandom >"$1"; }
 
 # The server must still be there, and leave by itself when told to.
 finish() {
+  if [ -n "$target_pid" ]; then
+    exec {target_stdin}>&-
+    if ! wait "$target_pid"; then
+      echo "not ok $topic: $DG_E2E_TARGET runs to the end and stops when told"
+      cat "$work/target.err" >&2
+      failures=$((failures + 1))
+    fi
+    target_pid=
+    [ "$failures" = 0 ]
+    exit
+  fi
   kill -TERM "$server_pid" 2>/dev/null
   if ! wait "$server_pid"; then
     echo "not ok $topic: the server runs to the end and stops when told"

@@ -3,7 +3,7 @@
 # curl: its own SigV4, no signature at all, strange framing, virtual hosts.
 . "$(dirname "$0")/lib.sh"
 requires curl
-start_server DGP_BASE_DOMAINS=s3.example.test
+start_target DGP_BASE_DOMAINS=s3.example.test
 sig=(--aws-sigv4 aws:amz:us-east-1:s3 -u "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY")
 c() { curl -s --fail-with-body "${sig[@]}" "$@"; }
 code() { curl -s -o /dev/null -w '%{http_code}' "$@"; }

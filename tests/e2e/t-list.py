@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Listings: every parameter of both versions, in byte order, page by page."""
-from lib import *
+from target import *
 
-server = Server()
+server = target()
 s3 = server.client()
 KEYS = sorted(["a", "a.zip", "a/1", "a/2.tar", "a/b/3", "a/b/4.zip", "a0", "a\u00e9", "a b", "b/",
                "b/x", "c#d", "c&d", "c+d", "c/d/e/f", "c<d", "x.zip", "x.zip/y", "x/y", "\U0001f600",

@@ -4,9 +4,9 @@
 import base64
 import threading
 import zlib
-from lib import *
+from target import *
 
-server = Server()
+server = target()
 s3 = server.client()
 s3.create_bucket(Bucket="parts")
 MIB = 1 << 20

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Objects as boto3 sees them: bytes, metadata, headers, keys, ranges."""
-from lib import *
+from target import *
 
-server = Server()
+server = target()
 s3 = server.client()
 s3.create_bucket(Bucket="objects")
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Browser form uploads with a policy."""
 import base64
-from lib import *
+from target import *
 
-server = Server()
+server = target()
 s3 = server.client()
 s3.create_bucket(Bucket="form")
 

@@ -3,7 +3,7 @@
 # restic: a backup program that verifies every byte it stored.
 . "$(dirname "$0")/lib.sh"
 requires restic
-start_server
+start_target
 export RESTIC_REPOSITORY=s3:$url/backup RESTIC_PASSWORD=secret RESTIC_CACHE_DIR=$work/cache-restic
 export RESTIC_PROGRESS_FPS=0
 

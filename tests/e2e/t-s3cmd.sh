@@ -3,7 +3,7 @@
 # s3cmd, which signs by itself: sync, put, get, cp, mv, info, del, multipart.
 . "$(dirname "$0")/lib.sh"
 requires s3cmd
-start_server
+start_target
 printf '[default]\naccess_key = %s\nsecret_key = %s\nhost_base = %s\nhost_bucket = %s\nuse_https = False\n' \
   "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" "$host" "$host" >"$work/s3cfg"
 s() { s3cmd -c "$work/s3cfg" --no-progress "$@"; }

@@ -20,6 +20,6 @@ if ! cmp -s "$e2e_dir/sdk-js/package-lock.json" "$modules/package-lock.json"; th
   fi
 fi
 cp "$e2e_dir/sdk-js/test.mjs" "$modules/test.mjs"
-start_server
+start_target
 node "$modules/test.mjs" "$url" || failures=1
 finish
