@@ -247,7 +247,13 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .loop_threads = s->loop_threads,
     .worker_threads = s->worker_threads,
     .max_concurrent_requests = s->max_concurrent_requests,
+    .max_connections = s->max_connections,
     .request_timeout_ms = s->request_timeout_s * 1000,
+    .head_ms = s->head_timeout_s * 1000,
+    .idle_ms = s->idle_timeout_s * 1000,
+    .window_ms = s->body_timeout_s * 1000,
+    .window_bytes = s->body_min_bytes,
+    .stall_ms = s->response_timeout_s * 1000,
   };
 
   app->access = dg_access_new(&access);

@@ -129,6 +129,10 @@ struct dg_snapshot {
   char *cache_dir, *spool_dir, *state_dir; /* state_dir: open multipart uploads; durable */
   char **base_domains;          /* virtual-host style, NULL-terminated, may be NULL */
   uint32_t max_concurrent_requests, request_timeout_s, clock_skew_s, replay_window_s;
+  /* The client's deadlines; bytes in body_min_bytes. max_connections 0: as many as descriptors
+   * allow. */
+  uint32_t max_connections, idle_timeout_s, head_timeout_s, body_timeout_s, body_min_bytes;
+  uint32_t response_timeout_s;
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
   bool debug_headers, stats_open, json_log;
   struct dg_tls_config tls;

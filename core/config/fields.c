@@ -89,6 +89,12 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
     snapshot->base_domains = dg_split_list(a->get_text(a, "base_domains"));
   snapshot->max_concurrent_requests = (uint32_t)a->get_int(a, "max_concurrent_requests");
   snapshot->request_timeout_s = (uint32_t)a->get_int(a, "request_timeout_secs");
+  snapshot->max_connections = (uint32_t)a->get_int(a, "max_connections");
+  snapshot->idle_timeout_s = (uint32_t)a->get_int(a, "idle_timeout_secs");
+  snapshot->head_timeout_s = (uint32_t)a->get_int(a, "head_timeout_secs");
+  snapshot->body_timeout_s = (uint32_t)a->get_int(a, "body_timeout_secs");
+  snapshot->body_min_bytes = (uint32_t)a->get_int(a, "body_min_bytes");
+  snapshot->response_timeout_s = (uint32_t)a->get_int(a, "response_timeout_secs");
   snapshot->clock_skew_s = (uint32_t)a->get_int(a, "clock_skew_seconds");
   snapshot->replay_window_s = (uint32_t)a->get_int(a, "replay_window_secs");
   snapshot->max_multipart_uploads = (uint32_t)a->get_int(a, "max_multipart_uploads");

@@ -345,6 +345,27 @@ START_TEST(the_printed_example_loads)
 }
 END_TEST
 
+START_TEST(deadlines_come_from_the_file)
+{
+  struct dg_snapshot *s = config_loaded(CREDENTIALS "advanced:\n"
+                                             "  max_connections: 7\n"
+                                             "  idle_timeout_secs: 8\n"
+                                             "  head_timeout_secs: 9\n"
+                                             "  body_timeout_secs: 10\n"
+                                             "  body_min_bytes: 8KiB\n"
+                                             "  response_timeout_secs: 11\n");
+
+  ck_assert_uint_eq(s->max_connections, 7);
+  ck_assert_uint_eq(s->idle_timeout_s, 8);
+  ck_assert_uint_eq(s->head_timeout_s, 9);
+  ck_assert_uint_eq(s->body_timeout_s, 10);
+  ck_assert_uint_eq(s->body_min_bytes, 8192);
+  ck_assert_uint_eq(s->response_timeout_s, 11);
+  dg_snapshot_unref(s);
+  config_refused(CREDENTIALS "advanced:\n  idle_timeout_secs: 0\n", DG_E_CONFIG, "idle_timeout_secs");
+}
+END_TEST
+
 START_TEST(secrets_are_not_shown)
 {
   g_autoptr(GString) text = g_string_new(NULL);
@@ -407,6 +428,7 @@ int main(void)
   tcase_add_test(load_case, a_text_may_stand_in_for_the_file);
   tcase_add_test(load_case, lint_reads_the_file_alone);
   tcase_add_test(load_case, the_printed_example_loads);
+  tcase_add_test(load_case, deadlines_come_from_the_file);
   tcase_add_test(load_case, secrets_are_not_shown);
   tcase_add_test(load_case, log_levels_are_parsed);
   tcase_add_test(load_case, the_snapshot_for_tests_stands_alone);
