@@ -134,6 +134,7 @@ struct dg_snapshot {
   uint32_t max_connections, idle_timeout_s, head_timeout_s, body_timeout_s, body_min_bytes;
   uint32_t response_timeout_s;
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
+  bool enforce_min_part_size;   /* of all parts but the last */
   bool debug_headers, stats_open, json_log;
   struct dg_tls_config tls;
   /* admission */

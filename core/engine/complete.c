@@ -18,6 +18,7 @@
 
 #include "common/banned.h"
 
+#define MIN_PART_BYTES (5u * 1024u * 1024u) /* S3's; enforced only when configured */
 #define PART_SIZES_MAX 1024u /* bytes of metadata a list of sizes may take */
 #define JOIN_WAIT_MS UINT64_C(3600000)
 
@@ -26,6 +27,7 @@ struct plan {
   const struct dg_complete_request *request;
   struct dg_upload *upload;
   struct dg_part *parts;
+  bool min_part_size;       /* MIN_PART_BYTES is enforced */
   uint64_t size_bytes;
   char etag[80];
   GString *part_sizes;      /* empty: too long to keep */
@@ -167,6 +169,10 @@ static int make_plan_locked(struct plan *plan, struct dg_error *err)
     part = g_tree_lookup(plan->upload->parts, GUINT_TO_POINTER(asked->part_no));
     if (check_part(asked, part, err) < 0)
       return -1;
+    if (plan->min_part_size && i + 1 < request->part_count && part->size_bytes < MIN_PART_BYTES)
+      return dg_fail(err, DG_E_ENTITY_TOO_SMALL,
+                     "part %u has %" G_GUINT64_FORMAT " bytes, and is not the last",
+                     asked->part_no, part->size_bytes);
     plan->parts[i] = *part;
     if (__builtin_add_overflow(plan->size_bytes, part->size_bytes, &plan->size_bytes))
       return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "the parts are too large together");
@@ -332,12 +338,16 @@ int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *ca
 {
   struct plan plan = {.request = request};
   struct dg_put_result result = {0};
+  struct dg_snapshot *snapshot;
   uint8_t digest[32];
   int rc;
 
   if (dg_upload_find(engine->uploads, request->bucket, request->key, request->upload_id,
                      &plan.upload, err) < 0)
     return -1;
+  snapshot = dg_engine_snapshot(engine);
+  plan.min_part_size = snapshot->enforce_min_part_size;
+  dg_snapshot_unref(snapshot);
   request_digest(request, digest);
   rc = enter(&plan, call, digest, &result, err);
   if (rc == 0) {

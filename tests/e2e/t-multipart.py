@@ -138,6 +138,31 @@ def wrong_completes_have_their_codes():
 
 
 @case
+def small_parts_are_refused_only_where_that_is_configured():
+    upload = create("small.bin")
+    rows = [part("small.bin", upload, n, b"x" * 10) for n in (1, 2)]
+    complete("small.bin", upload, rows)
+    strict = Server(env={"DGP_ENFORCE_MIN_PART_SIZE": "true"})
+    client = strict.client()
+    client.create_bucket(Bucket="strict")
+
+    def finish(key, sizes):
+        upload = client.create_multipart_upload(Bucket="strict", Key=key)["UploadId"]
+        rows = [{"PartNumber": number, "ETag": client.upload_part(
+            Bucket="strict", Key=key, UploadId=upload, PartNumber=number,
+            Body=bytes(size))["ETag"]} for number, size in enumerate(sizes, 1)]
+        return lambda: client.complete_multipart_upload(
+            Bucket="strict", Key=key, UploadId=upload, MultipartUpload={"Parts": rows})
+
+    finish("one", [1])()
+    finish("last", [5 * MIB, 5 * MIB, 0])()
+    for sizes in ([5 * MIB - 1, 5 * MIB], [5 * MIB, 1, 5 * MIB], [0, 1]):
+        same(error_of(finish("bad", sizes)), (400, "EntityTooSmall"), sizes)
+    same(error_of(client.head_object, Bucket="strict", Key="bad")[0], 404)
+    strict.stop()
+
+
+@case
 def an_aborted_upload_is_gone():
     upload = create("aborted")
     row = part("aborted", upload, 1, b"x" * 100000)
