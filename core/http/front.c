@@ -16,36 +16,10 @@
 
 /* ---- Which handler ------------------------------------------------------------- */
 
-/* Operations without a row are NotImplemented. */
 static const struct dg_handler *const handlers[DG_OP_COUNT] = {
-    [DG_OP_OPTIONS] = &dg_op_options,
-    [DG_OP_HEAD_ROOT] = &dg_op_head_root,
-    [DG_OP_LIST_BUCKETS] = &dg_op_list_buckets,
-    [DG_OP_LIST_OBJECTS] = &dg_op_list_objects,
-    [DG_OP_LIST_OBJECTS_V2] = &dg_op_list_objects_v2,
-    [DG_OP_LIST_MULTIPART_UPLOADS] = &dg_op_list_uploads,
-    [DG_OP_GET_BUCKET_LOCATION] = &dg_op_bucket_location,
-    [DG_OP_GET_BUCKET_VERSIONING] = &dg_op_bucket_versioning,
-    [DG_OP_GET_BUCKET_ACL] = &dg_op_bucket_acl,
-    [DG_OP_CREATE_BUCKET] = &dg_op_create_bucket,
-    [DG_OP_DELETE_BUCKET] = &dg_op_delete_bucket,
-    [DG_OP_HEAD_BUCKET] = &dg_op_head_bucket,
-    [DG_OP_DELETE_OBJECTS] = &dg_op_delete_objects,
-    [DG_OP_POST_OBJECT] = &dg_op_post_object,
-    [DG_OP_GET_OBJECT] = &dg_op_get_object,
-    [DG_OP_GET_OBJECT_ACL] = &dg_op_object_acl,
-    [DG_OP_GET_OBJECT_TAGGING] = &dg_op_object_tagging,
-    [DG_OP_GET_OBJECT_ATTRIBUTES] = &dg_op_object_attributes,
-    [DG_OP_LIST_PARTS] = &dg_op_list_parts,
-    [DG_OP_HEAD_OBJECT] = &dg_op_head_object,
-    [DG_OP_PUT_OBJECT] = &dg_op_put_object,
-    [DG_OP_COPY_OBJECT] = &dg_op_copy_object,
-    [DG_OP_UPLOAD_PART] = &dg_op_upload_part,
-    [DG_OP_UPLOAD_PART_COPY] = &dg_op_upload_part_copy,
-    [DG_OP_DELETE_OBJECT] = &dg_op_delete_object,
-    [DG_OP_ABORT_MULTIPART_UPLOAD] = &dg_op_abort_upload,
-    [DG_OP_CREATE_MULTIPART_UPLOAD] = &dg_op_create_upload,
-    [DG_OP_COMPLETE_MULTIPART_UPLOAD] = &dg_op_complete_upload,
+#define DG_OP_ROW(id, name, label, handler) [DG_OP_##id] = &dg_op_##handler,
+#include "core/s3/operations.def"
+#undef DG_OP_ROW
 };
 
 static const struct {
@@ -132,7 +106,7 @@ int dg_front_route(struct dg_exchange *x)
     return refuse(x, &err);
   if (endpoint)
     return route_endpoint(x);
-  x->handler = handlers[x->target.op] ? handlers[x->target.op] : &dg_op_not_implemented;
+  x->handler = handlers[x->target.op];
   if (dg_identity_verify(server->access, &x->request, &x->target, dg_time_now_s(), &x->identity,
                          &err) < 0) {
     count_identity(x, false);

@@ -10,9 +10,8 @@
 
 static const struct {
   const char *name, *label;
-  bool served;
 } operations[] = {
-#define DG_OP_ROW(id, name, label, served) [DG_OP_##id] = {name, label, served},
+#define DG_OP_ROW(id, name, label, handler) [DG_OP_##id] = {name, label},
 #include "core/s3/operations.def"
 #undef DG_OP_ROW
 };
@@ -324,11 +323,6 @@ const char *dg_op_name(enum dg_op op)
 const char *dg_op_label(enum dg_op op)
 {
   return operations[op].label;
-}
-
-bool dg_op_served(enum dg_op op)
-{
-  return operations[op].served;
 }
 
 /* ---- x-amz-copy-source ---- */

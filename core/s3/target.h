@@ -15,7 +15,7 @@
 
 /* DG_OP_GET_OBJECT ...: every operation S3 knows, one row each. */
 enum dg_op {
-#define DG_OP_ROW(id, name, label, served) DG_OP_##id,
+#define DG_OP_ROW(id, name, label, handler) DG_OP_##id,
 #include "core/s3/operations.def"
 #undef DG_OP_ROW
   DG_OP_COUNT
@@ -42,8 +42,8 @@ struct dg_target {
  *
  * Fails with DG_E_INVALID_ARGUMENT for a bad escape or a NUL byte,
  * DG_E_LIMIT for too many parameters. Does not judge names: see names.h.
- * An operation we know but do not serve is no error here: ask
- * dg_op_served(). ret_target needs dg_target_clear(). */
+ * An operation we know but do not serve is no error here.
+ * ret_target needs dg_target_clear(). */
 int dg_target_parse(const struct dg_request *request, const char *const *base_domains,
                     struct dg_target *ret_target, struct dg_error *err);
 void dg_target_clear(struct dg_target *target);
@@ -70,8 +70,6 @@ static inline bool dg_target_has(const struct dg_target *target, const char *nam
 const char *dg_op_name(enum dg_op op);
 /* "get_object": the label of metrics, from a closed set. */
 const char *dg_op_label(enum dg_op op);
-/* False: the answer is 501 NotImplemented. */
-bool dg_op_served(enum dg_op op);
 
 /* Splits x-amz-copy-source: `/bucket/key` or `bucket/key`, percent-encoded,
  * maybe with `?versionId=`, into memory the caller frees with g_free().
