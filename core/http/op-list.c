@@ -18,6 +18,7 @@
 #define TOKEN_MAX_BYTES 2048
 
 struct page {
+  const struct dg_exchange *x;
   struct dg_answer_list answer;
   GString *contents, *prefixes;
   GString *last;
@@ -43,6 +44,22 @@ static int token_read(struct dg_slice token, GString *ret_name, struct dg_error 
   return 0;
 }
 
+static void add_object(struct page *page, struct dg_answer_object *object,
+                       const struct dg_object_info *info)
+{
+  g_autoptr(GStringChunk) names = NULL;
+  g_autoptr(GArray) items = NULL;
+
+  if (page->answer.metadata && info->meta) {
+    names = g_string_chunk_new(256);
+    items = g_array_new(FALSE, FALSE, sizeof(struct dg_pair));
+    dg_op_list_items(page->x, info->meta, items, names);
+    object->items = (const struct dg_pair *)(const void *)items->data;
+    object->item_count = items->len;
+  }
+  dg_answer_list_object(page->contents, &page->answer, object);
+}
+
 static int list_row(void *receiver, const struct dg_listing_row *row)
 {
   struct page *page = receiver;
@@ -60,7 +77,7 @@ static int list_row(void *receiver, const struct dg_listing_row *row)
   object.size_bytes = row->info->size_bytes;
   if (row->info->meta)
     (void)dg_object_checksum(row->info, &object.checksum_kind);
-  dg_answer_list_object(page->contents, &page->answer, &object);
+  add_object(page, &object, row->info);
   return 0;
 }
 
@@ -72,7 +89,7 @@ static int list_page(struct dg_exchange *x, bool v2, struct dg_error *err)
   g_autoptr(GString) last = g_string_new(NULL);
   g_autoptr(GString) next = g_string_new(NULL);
   g_autoptr(GString) start = g_string_new(NULL);
-  struct page page = {.contents = contents, .prefixes = prefixes, .last = last};
+  struct page page = {.x = x, .contents = contents, .prefixes = prefixes, .last = last};
   struct dg_answer_list *answer = &page.answer;
   struct dg_listing_request request;
   uint64_t max_keys;
@@ -88,6 +105,7 @@ static int list_page(struct dg_exchange *x, bool v2, struct dg_error *err)
   answer->prefix = dg_op_query(x, "prefix");
   answer->delimiter = dg_op_query(x, "delimiter");
   if (v2) {
+    answer->metadata = dg_slice_equal_str(dg_op_query(x, "metadata"), "true");
     answer->fetch_owner = dg_slice_equal_str(dg_op_query(x, "fetch-owner"), "true");
     answer->start_after = dg_op_query(x, "start-after");
     answer->token = dg_op_query(x, "continuation-token");

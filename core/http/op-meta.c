@@ -287,8 +287,32 @@ int dg_op_check_overrides(const struct dg_exchange *x, struct dg_error *err)
   return 0;
 }
 
+/* What the engine knows of an object, by the names it has in S3 metadata.
+ * Returns how many of pairs are filled. size_text: room for a number. */
+#define SYSTEM_PAIRS 5
+static unsigned system_pairs(const struct dg_meta *meta, char size_text[24],
+                             struct dg_pair pairs[SYSTEM_PAIRS])
+{
+  unsigned count = 0, kept = 0;
+
+  (void)g_snprintf(size_text, 24, "%" G_GUINT64_FORMAT, meta->file_size);
+  pairs[count++] = (struct dg_pair){DG_SLICE("x-amz-meta-dg-tool"), meta->tool};
+  pairs[count++] = (struct dg_pair){DG_SLICE("x-amz-meta-dg-original-name"), meta->original_name};
+  pairs[count++] = (struct dg_pair){DG_SLICE("x-amz-meta-dg-file-sha256"), meta->file_sha256};
+  pairs[count++] = (struct dg_pair){DG_SLICE("x-amz-meta-dg-file-size"), dg_slice_str(size_text)};
+  pairs[count++] = (struct dg_pair){DG_SLICE("x-amz-meta-dg-ref-path"), meta->ref_path};
+  for (unsigned i = 0; i < count; i++)
+    if (pairs[i].value.len)
+      pairs[kept++] = pairs[i];
+  return kept;
+}
+
 static void debug_headers(struct dg_exchange *x, const struct dg_object_info *info)
 {
+  struct dg_pair pairs[SYSTEM_PAIRS];
+  char size_text[24];
+  unsigned count;
+
   const struct dg_meta *meta = info->meta;
 
   if (!x->server->snapshot->debug_headers)
@@ -296,15 +320,9 @@ static void debug_headers(struct dg_exchange *x, const struct dg_object_info *in
   dg_op_stored_headers(x, meta->variant, info->stored_bytes);
   if (meta->variant == DG_VARIANT_DELTA)
     dg_response_header(x, "x-deltaglider-cache", dg_slice_str(info->cache_hit ? "hit" : "miss"));
-  if (meta->tool.len)
-    text_header(x, "x-amz-meta-dg-tool", meta->tool);
-  if (meta->original_name.len)
-    text_header(x, "x-amz-meta-dg-original-name", meta->original_name);
-  if (meta->file_sha256.len)
-    text_header(x, "x-amz-meta-dg-file-sha256", meta->file_sha256);
-  dg_response_headerf(x, "x-amz-meta-dg-file-size", "%" G_GUINT64_FORMAT, meta->file_size);
-  if (meta->ref_path.len)
-    text_header(x, "x-amz-meta-dg-ref-path", meta->ref_path);
+  count = system_pairs(meta, size_text, pairs);
+  for (unsigned i = 0; i < count; i++)
+    text_header(x, pairs[i].name.data, pairs[i].value);
 }
 
 void dg_op_stored_headers(struct dg_exchange *x, uint32_t variant, uint64_t stored_bytes)
@@ -333,6 +351,37 @@ static void user_headers(struct dg_exchange *x, const struct dg_meta *meta)
     name = g_strconcat(META_PREFIX, meta->user[i].name.data, NULL);
     text_header(x, name, meta->user[i].value);
   }
+}
+
+static void add_item(GArray *items, GStringChunk *names, const char *prefix, struct dg_slice name,
+                     struct dg_slice value)
+{
+  g_autofree char *full = g_strdup_printf("%s%.*s", prefix, DG_SLICE_ARG(name));
+  struct dg_pair pair = {dg_slice_str(g_string_chunk_insert(names, full)), value};
+
+  g_array_append_val(items, pair);
+}
+
+void dg_op_list_items(const struct dg_exchange *x, const struct dg_meta *meta, GArray *items,
+                      GStringChunk *names)
+{
+  struct dg_pair pairs[SYSTEM_PAIRS];
+  char size_text[24];
+
+  if (x->server->snapshot->debug_headers) {
+    unsigned count = system_pairs(meta, size_text, pairs);
+
+    for (unsigned i = 0; i < count; i++) {
+      if (pairs[i].value.data == size_text)
+        pairs[i].value = dg_slice_str(g_string_chunk_insert(names, size_text));
+      g_array_append_val(items, pairs[i]);
+    }
+  }
+  if (meta->content_type.len)
+    add_item(items, names, "", DG_SLICE("content-type"), meta->content_type);
+  for (uint32_t i = 0; i < meta->user_count; i++)
+    if (!is_engine_mark(meta->user[i].name))
+      add_item(items, names, META_PREFIX "user-", meta->user[i].name, meta->user[i].value);
 }
 
 void dg_op_object_headers(struct dg_exchange *x, const struct dg_object_info *info)

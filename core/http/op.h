@@ -68,6 +68,12 @@ int dg_op_refuse_unkept(const struct dg_exchange *x, struct dg_error *err);
 /* ETag, Last-Modified, content headers, x-amz-meta-*, debug headers. On a GET,
  * response-* parameters win. */
 void dg_op_object_headers(struct dg_exchange *x, const struct dg_object_info *info);
+/* The object's metadata as items of a listing with metadata=true: content-type,
+ * client pairs as x-amz-meta-user-NAME, and in debug mode the system's own.
+ * items: struct dg_pair; names: owns what they point to beyond meta. Both are
+ * appended to. */
+void dg_op_list_items(const struct dg_exchange *x, const struct dg_meta *meta, GArray *items,
+                      GStringChunk *names);
 /* ETag and Last-Modified alone. */
 void dg_op_validator_headers(struct dg_exchange *x, const struct dg_object_info *info);
 /* In debug mode: x-amz-storage-type, x-deltaglider-stored-size. */

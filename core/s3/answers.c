@@ -121,6 +121,20 @@ void dg_answer_tagging(GString *out)
 
 /* ---- Listings ---- */
 
+/* An extension of DeltaGlider Proxy's: a page tells what would else be one HEAD
+ * per object. */
+static void put_user_metadata(GString *out, const struct dg_answer_object *object)
+{
+  dg_xml_begin(out, "UserMetadata");
+  for (uint32_t i = 0; i < object->item_count; i++) {
+    dg_xml_begin(out, "Items");
+    dg_xml_text(out, "Key", object->items[i].name);
+    dg_xml_text(out, "Value", object->items[i].value);
+    dg_xml_end(out, "Items");
+  }
+  dg_xml_end(out, "UserMetadata");
+}
+
 void dg_answer_list_object(GString *contents, const struct dg_answer_list *list,
                            const struct dg_answer_object *object)
 {
@@ -134,7 +148,10 @@ void dg_answer_list_object(GString *contents, const struct dg_answer_list *list,
   dg_xml_uint(contents, "Size", object->size_bytes);
   if (!list->v2 || list->fetch_owner)
     put_owner(contents, "Owner");
-  g_string_append(contents, "<StorageClass>STANDARD</StorageClass></Contents>");
+  g_string_append(contents, "<StorageClass>STANDARD</StorageClass>");
+  if (list->metadata)
+    put_user_metadata(contents, object);
+  dg_xml_end(contents, "Contents");
 }
 
 void dg_answer_list_prefix(GString *prefixes, const struct dg_answer_list *list,

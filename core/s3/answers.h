@@ -23,6 +23,7 @@ struct dg_answer_list {
   bool v2;
   bool encode_url;             /* encoding-type=url: keys, prefixes and markers encoded */
   bool fetch_owner;            /* v2; v1 always shows the owner */
+  bool metadata;               /* v2: each object with its UserMetadata */
   bool truncated;
   struct dg_slice bucket, prefix, delimiter;
   struct dg_slice marker, next_marker;                   /* v1 */
@@ -35,6 +36,8 @@ struct dg_answer_object {
   struct dg_slice etag;          /* with quotes */
   uint64_t size_bytes;
   uint32_t checksum_kind;        /* DG_SUM_*: <ChecksumAlgorithm>; 0 for none */
+  const struct dg_pair *items;   /* of UserMetadata; read only if list->metadata */
+  uint32_t item_count;
 };
 void dg_answer_list_object(GString *contents, const struct dg_answer_list *list,
                            const struct dg_answer_object *object);

@@ -177,6 +177,61 @@ def deep_and_wide_prefixes_are_rolled_up():
     same(got, ["f%02d/" % n for n in range(30)])
 
 
+def listed_metadata(server, bucket, **query):
+    """key -> [(name, value)] of a page with metadata=true; None: no UserMetadata."""
+    from xml.etree import ElementTree
+    query = dict({"list-type": "2", "metadata": "true"}, **query)
+    root = ElementTree.fromstring(server.request("GET", "/" + bucket, query=query).body)
+    space = {"s": "http://s3.amazonaws.com/doc/2006-03-01/"}
+    rows = {}
+    for row in root.findall("s:Contents", space):
+        found = row.find("s:UserMetadata", space)
+        rows[row.find("s:Key", space).text] = None if found is None else [
+            (item.find("s:Key", space).text, item.find("s:Value", space).text)
+            for item in found.findall("s:Items", space)]
+    return rows
+
+
+@case
+def metadata_is_listed_when_asked_for():
+    server.request("PUT", "/described")
+    server.request("PUT", "/described/bare", body=b"x")
+    for key in ("d/some.bin", "d/some.zip"):
+        s3.put_object(Bucket="described", Key=key, Body=b"data", ContentType="text/x; a=\"b\"",
+                      Metadata={"color": "<deep> & blue", "dg-tool": "forged"})
+    want = [("content-type", "text/x; a=\"b\""), ("x-amz-meta-user-color", "<deep> & blue")]
+    same(listed_metadata(server, "described"),
+         {"bare": [], "d/some.bin": want, "d/some.zip": want})
+    same(listed_metadata(server, "described", metadata="false"),
+         {"bare": None, "d/some.bin": None, "d/some.zip": None})
+    # Clients that do not know it read the page as any other.
+    answer = s3.list_objects_v2(Bucket="described")
+    same(len(answer["Contents"]), 3)
+    # Version 1 has no such parameter.
+    assert b"UserMetadata" not in server.request("GET", "/described",
+                                                 query={"metadata": "true"}).body
+    s3.delete_objects(Bucket="described", Delete={"Objects": [
+        {"Key": key} for key in ("bare", "d/some.bin", "d/some.zip")]})
+    s3.delete_bucket(Bucket="described")
+
+
+@case
+def listed_metadata_shows_the_systems_own_only_in_debug_mode():
+    other = Server(env={"DGP_DEBUG_HEADERS": "true"})
+    other.request("PUT", "/described")
+    data = body(5000)
+    other.request("PUT", "/described/d/some.zip", body=data, headers={"x-amz-meta-a": "1"})
+    items = dict(listed_metadata(other, "described")["d/some.zip"])
+    same((items["x-amz-meta-user-a"], items["x-amz-meta-dg-file-size"],
+          items["x-amz-meta-dg-file-sha256"], items["x-amz-meta-dg-original-name"]),
+         ("1", "5000", sha256(data), "some.zip"))
+    headers = other.request("HEAD", "/described/d/some.zip").headers
+    for name, value in items.items():
+        if name.startswith("x-amz-meta-dg-"):
+            same(headers[name], value, name)
+    other.stop()
+
+
 @case
 def what_was_deleted_is_not_listed():
     s3.delete_object(Bucket="listed", Key="a/1")
