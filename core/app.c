@@ -237,9 +237,9 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .secret = s->secret_access_key,
     .clock_skew_s = s->clock_skew_s,
     .replay_window_s = s->replay_window_s,
-    .lockout_failures = 100,
-    .lockout_window_s = 300,
-    .lockout_s = 600,
+    .lockout_failures = s->rate_limit_max_attempts,
+    .lockout_window_s = s->rate_limit_window_s,
+    .lockout_s = s->rate_limit_lockout_s,
   };
   struct dg_server_params params = {
     .context = &app->context,

@@ -10,6 +10,7 @@
 #include "common/hex.h"
 #include "common/slice.h"
 #include "core/access/claim.h"
+#include "core/access/client.h"
 #include "core/access/credentials.h"
 #include "core/access/limiter.h"
 #include "core/access/replay.h"
@@ -59,7 +60,7 @@ void dg_identity_clear(struct dg_identity *identity)
   OPENSSL_cleanse(identity, sizeof *identity);
 }
 
-/* ---- Lockout ----
+/* ---- Delay and lockout ----
  *
  * An unknown key counts against the address. A wrong signature counts against
  * the address together with the key, so that one broken client behind a shared
@@ -71,13 +72,13 @@ struct source {
 
 /* An IPv6 client commands a whole /64, so that is what counts as its address.
  * access_key may be empty. */
-static struct dg_slice make_source(struct source *source, const char *peer,
+static struct dg_slice make_source(struct source *source, const char *client,
                                    struct dg_slice access_key)
 {
   struct in6_addr address;
   int len;
 
-  if (strchr(peer, ':') && inet_pton(AF_INET6, peer, &address) == 1 &&
+  if (strchr(client, ':') && inet_pton(AF_INET6, client, &address) == 1 &&
       !IN6_IS_ADDR_V4MAPPED(&address)) {
     char net[17];
 
@@ -85,42 +86,43 @@ static struct dg_slice make_source(struct source *source, const char *peer,
     len = g_snprintf(source->text, sizeof source->text, "%s::/64|%.*s", net,
                      DG_SLICE_ARG(access_key));
   } else {
-    len = g_snprintf(source->text, sizeof source->text, "%s|%.*s", peer, DG_SLICE_ARG(access_key));
+    len = g_snprintf(source->text, sizeof source->text, "%s|%.*s", client, DG_SLICE_ARG(access_key));
   }
   return dg_slice_of(source->text, MIN((size_t)len, sizeof source->text - 1));
 }
 
-static void count_failure(struct dg_access *access, const char *peer, struct dg_slice access_key,
-                          int64_t now_s)
+static void count_failure(struct dg_access *access, const char *client, struct dg_slice access_key,
+                          int64_t now_s, struct dg_identity *identity)
 {
   struct source source;
 
-  (void)dg_limiter_fail(access->limiter, make_source(&source, peer, access_key), now_s);
+  identity->delay_ms = dg_limiter_delay_ms(
+      dg_limiter_fail(access->limiter, make_source(&source, client, access_key), now_s));
 }
 
-static int check_lockout(struct dg_access *access, const char *peer, struct dg_slice access_key,
+static int check_lockout(struct dg_access *access, const char *client, struct dg_slice access_key,
                          int64_t now_s, struct dg_error *err)
 {
   struct source source;
 
   if (dg_limiter_idle(access->limiter, now_s))
     return 0;
-  if (dg_limiter_locked(access->limiter, make_source(&source, peer, DG_SLICE_NONE), now_s) ||
+  if (dg_limiter_locked(access->limiter, make_source(&source, client, DG_SLICE_NONE), now_s) ||
       (access_key.len &&
-       dg_limiter_locked(access->limiter, make_source(&source, peer, access_key), now_s)))
-    return dg_fail(err, DG_E_SLOW_DOWN, "locked out after too many failed attempts: %s", peer);
+       dg_limiter_locked(access->limiter, make_source(&source, client, access_key), now_s)))
+    return dg_fail(err, DG_E_SLOW_DOWN, "locked out after too many failed attempts: %s", client);
   return 0;
 }
 
-static void count_success(struct dg_access *access, const char *peer, struct dg_slice access_key,
+static void count_success(struct dg_access *access, const char *client, struct dg_slice access_key,
                           int64_t now_s)
 {
   struct source source;
 
   if (dg_limiter_idle(access->limiter, now_s))
     return;
-  dg_limiter_success(access->limiter, make_source(&source, peer, DG_SLICE_NONE), now_s);
-  dg_limiter_success(access->limiter, make_source(&source, peer, access_key), now_s);
+  dg_limiter_success(access->limiter, make_source(&source, client, DG_SLICE_NONE), now_s);
+  dg_limiter_success(access->limiter, make_source(&source, client, access_key), now_s);
 }
 
 /* ---- The canonical request ---- */
@@ -371,15 +373,15 @@ static int check_time(const struct dg_access *access, const struct dg_claim *cla
 }
 
 /* The key of the claim, once its scope is known to be in order. */
-static int find_key(struct dg_access *access, const char *peer, struct dg_slice access_key,
+static int find_key(struct dg_access *access, const char *client, struct dg_slice access_key,
                     const struct dg_sigv4_scope *scope, int64_t now_s,
                     const struct dg_credential **ret_credential, uint8_t key[32], bool *ret_cached,
-                    struct dg_error *err)
+                    struct dg_identity *identity, struct dg_error *err)
 {
   const struct dg_credential *credential = dg_credentials_find(access->credentials, access_key);
 
   if (!credential) {
-    count_failure(access, peer, DG_SLICE_NONE, now_s);
+    count_failure(access, client, DG_SLICE_NONE, now_s, identity);
     return dg_fail(err, DG_E_ACCESS_DENIED, "unknown access key '%.*s'", DG_SLICE_ARG(access_key));
   }
   *ret_cached = dg_credentials_key(access->credentials, credential, scope, key);
@@ -408,6 +410,7 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
   const char *bad_form = kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "missing_header";
   const char *bad_signature =
       kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "invalid_signature";
+  const char *client = dg_client_address(request);
   const struct dg_credential *credential;
   struct dg_slice payload_hash;
   uint8_t key[32];
@@ -416,8 +419,8 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
   if (check_signed_headers(request, claim, err) < 0 ||
       read_payload_mode(request, target, kind, identity, &payload_hash, err) < 0)
     return fail_reason(identity, bad_form);
-  if (find_key(access, request->peer, claim->access_key, &claim->scope, now_s, &credential, key,
-               &cached, err) < 0)
+  if (find_key(access, client, claim->access_key, &claim->scope, now_s, &credential, key, &cached,
+               identity, err) < 0)
     return fail_reason(identity, "invalid_access_key");
   if (check_time(access, claim, now_s, err) < 0) {
     OPENSSL_cleanse(key, sizeof key);
@@ -431,7 +434,7 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
     fill_seed(identity, claim, key);
   OPENSSL_cleanse(key, sizeof key);
   if (!right) {
-    count_failure(access, request->peer, claim->access_key, now_s);
+    count_failure(access, client, claim->access_key, now_s, identity);
     err->code = DG_E_SIGNATURE_MISMATCH;
     err->detail[0] = '\0'; /* the standard text serves the client best */
     return fail_reason(identity, bad_signature);
@@ -449,6 +452,7 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
                        const struct dg_target *target, int64_t now_s,
                        struct dg_identity *ret_identity, struct dg_error *err)
 {
+  const char *client = dg_client_address(request);
   enum dg_claim_kind kind = DG_CLAIM_NONE;
   struct dg_claim claim;
 
@@ -470,11 +474,11 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
   }
   copy_access_key(ret_identity, claim.access_key);
   ret_identity->presigned = claim.presigned;
-  if (check_lockout(access, request->peer, claim.access_key, now_s, err) < 0)
+  if (check_lockout(access, client, claim.access_key, now_s, err) < 0)
     return fail_reason(ret_identity, "invalid_access_key");
   if (verify_claim(access, request, target, kind, &claim, now_s, ret_identity, err) < 0)
     return -1;
-  count_success(access, request->peer, claim.access_key, now_s);
+  count_success(access, client, claim.access_key, now_s);
   if (!claim.presigned && dg_request_mutates(request)) {
     if (dg_replay_seen(access->replay, claim.signature, now_s)) {
       (void)dg_fail(err, DG_E_REPLAY, "the same signature came within the replay window");
@@ -497,7 +501,7 @@ void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity)
 /* ---- Form uploads ---- */
 
 static int verify_form(struct dg_access *access, const struct dg_form_credentials *form,
-                       const char *peer, int64_t now_s, struct dg_identity *identity,
+                       const char *client, int64_t now_s, struct dg_identity *identity,
                        struct dg_error *err)
 {
   const struct dg_credential *credential;
@@ -519,8 +523,9 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
                    "The field x-amz-date does not fit the date of x-amz-credential.");
   if (!dg_hex_decode(form->signature, signature, sizeof signature))
     return dg_fail(err, DG_E_INVALID_ARGUMENT, "The field x-amz-signature is no signature.");
-  if (check_lockout(access, peer, access_key, now_s, err) < 0 ||
-      find_key(access, peer, access_key, &scope, now_s, &credential, key, &cached, err) < 0)
+  if (check_lockout(access, client, access_key, now_s, err) < 0 ||
+      find_key(access, client, access_key, &scope, now_s, &credential, key, &cached, identity,
+               err) < 0)
     return -1;
   dg_hmac_sha256(key, sizeof key, form->policy, mac);
   right = dg_equal_secret(mac, signature, sizeof mac);
@@ -528,25 +533,25 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
     dg_credentials_remember(access->credentials, credential, &scope, key);
   OPENSSL_cleanse(key, sizeof key);
   if (!right) {
-    count_failure(access, peer, access_key, now_s);
+    count_failure(access, client, access_key, now_s, identity);
     err->code = DG_E_SIGNATURE_MISMATCH;
     err->detail[0] = '\0';
     return -1;
   }
-  count_success(access, peer, access_key, now_s);
+  count_success(access, client, access_key, now_s);
   return 0;
 }
 
 int dg_identity_verify_form(struct dg_access *access, const struct dg_form_credentials *form,
-                            const char *peer, int64_t now_s, struct dg_identity *ret_identity,
-                            struct dg_error *err)
+                            const struct dg_request *request, int64_t now_s,
+                            struct dg_identity *ret_identity, struct dg_error *err)
 {
   *ret_identity = (struct dg_identity){0};
   if (access->open) {
     ret_identity->kind = DG_IDENTITY_OPEN;
     return 0;
   }
-  if (verify_form(access, form, peer, now_s, ret_identity, err) < 0)
+  if (verify_form(access, form, dg_client_address(request), now_s, ret_identity, err) < 0)
     return fail_reason(ret_identity, "form_post_denied");
   ret_identity->kind = DG_IDENTITY_USER;
   return 0;

@@ -40,6 +40,9 @@ struct dg_identity {
    * invalid_presigned, invalid_access_key, user_disabled, replay,
    * form_post_denied, invalid_signature. Set on failure too. */
   const char *failure;
+  /* How long the answer to this failure should wait: the more failures from one
+   * source, the longer. 0: not at all. */
+  uint32_t delay_ms;
 };
 
 struct dg_access_params {
@@ -47,7 +50,7 @@ struct dg_access_params {
   const char *access_key, *secret; /* copied; both or neither */
   uint32_t clock_skew_s;    /* 0 means 300 */
   uint32_t replay_window_s; /* 0: no replay check */
-  uint32_t lockout_failures; /* 0: no lockout; spec: 100 */
+  uint32_t lockout_failures; /* 0: failures are not counted: no delay, no lockout */
   uint32_t lockout_window_s, lockout_s; /* 300, 600 when 0 */
 };
 
@@ -70,13 +73,13 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
 
 /* Verifies the signature of a form upload's policy: the fields
  * x-amz-algorithm, -credential, -date, -signature, and policy as sent (base64).
- * peer: for the lockout. Open mode accepts anything. */
+ * request: for the lockout. Open mode accepts anything. */
 struct dg_form_credentials {
   struct dg_slice policy, algorithm, credential, date, signature;
 };
 int dg_identity_verify_form(struct dg_access *access, const struct dg_form_credentials *form,
-                            const char *peer, int64_t now_s, struct dg_identity *ret_identity,
-                            struct dg_error *err);
+                            const struct dg_request *request, int64_t now_s,
+                            struct dg_identity *ret_identity, struct dg_error *err);
 
 /* The request was answered with an error, so it changed nothing: clients repeat
  * it, and within the same second that gives the same signature. */

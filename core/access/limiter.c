@@ -15,6 +15,12 @@
 #define SETS 2048u
 #define WAYS 8u
 
+/* Of the answers to failures. Typing errors cost nothing, guessing soon does. */
+#define FREE_FAILURES 10u
+#define FIRST_DELAY_MS 200u
+#define DOUBLINGS 5u
+#define MAX_DELAY_MS 5000u
+
 struct entry {
   uint8_t source[16]; /* start of a seeded digest */
   int64_t window_start_s;
@@ -117,14 +123,23 @@ bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64
   return locked;
 }
 
-bool dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s)
+uint32_t dg_limiter_delay_ms(uint32_t failures)
+{
+  if (failures <= FREE_FAILURES)
+    return 0;
+  if (failures - FREE_FAILURES > DOUBLINGS)
+    return MAX_DELAY_MS;
+  return FIRST_DELAY_MS << (failures - FREE_FAILURES - 1);
+}
+
+uint32_t dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s)
 {
   uint8_t digest[32];
   struct entry *set, *entry;
-  bool locks = false;
+  uint32_t count;
 
   if (limiter->failures == 0)
-    return false;
+    return 0;
   set = set_of(limiter, source, digest);
   (void)pthread_mutex_lock(&limiter->mutex);
   entry = find(set, digest);
@@ -137,15 +152,13 @@ bool dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t
     entry->locked_until_s = 0;
     entry->failures = 0;
   }
-  entry->failures++;
-  if (entry->failures >= limiter->failures && entry->locked_until_s == 0) {
+  count = ++entry->failures;
+  if (count >= limiter->failures && entry->locked_until_s == 0)
     entry->locked_until_s = now_s + (int64_t)limiter->lockout_s;
-    locks = true;
-  }
   if (entry_end(limiter, entry) > atomic_load(&limiter->idle_s))
     atomic_store(&limiter->idle_s, entry_end(limiter, entry));
   (void)pthread_mutex_unlock(&limiter->mutex);
-  return locks;
+  return count;
 }
 
 void dg_limiter_success(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s)

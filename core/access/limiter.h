@@ -20,8 +20,14 @@ bool dg_limiter_idle(const struct dg_limiter *limiter, int64_t now_s);
 /* Is this source locked out? Sources are any text, an address or a pair. */
 bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
 
-/* Counts a failure; true when this very one starts a lockout. */
-bool dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+/* Counts a failure and returns how many the window now holds, this one
+ * included; 0 when nothing is limited. The one that reaches the limit starts the
+ * lockout. */
+uint32_t dg_limiter_fail(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+
+/* How long the answer to that failure waits, in milliseconds: none up to the
+ * tenth, then 200 and twice as much each time, 5 s from the sixteenth on. */
+uint32_t dg_limiter_delay_ms(uint32_t failures);
 
 /* Forgets the failures of a source that has proved itself. */
 void dg_limiter_success(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);

@@ -97,6 +97,9 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->response_timeout_s = (uint32_t)a->get_int(a, "response_timeout_secs");
   snapshot->clock_skew_s = (uint32_t)a->get_int(a, "clock_skew_seconds");
   snapshot->replay_window_s = (uint32_t)a->get_int(a, "replay_window_secs");
+  snapshot->rate_limit_max_attempts = (uint32_t)a->get_int(a, "rate_limit_max_attempts");
+  snapshot->rate_limit_window_s = (uint32_t)a->get_int(a, "rate_limit_window_secs");
+  snapshot->rate_limit_lockout_s = (uint32_t)a->get_int(a, "rate_limit_lockout_secs");
   snapshot->max_multipart_uploads = (uint32_t)a->get_int(a, "max_multipart_uploads");
   snapshot->multipart_idle_ttl_s = (uint32_t)a->get_int(a, "multipart_idle_ttl_hours") * 3600;
   snapshot->multipart_sweep_interval_s =

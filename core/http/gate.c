@@ -469,7 +469,10 @@ static void sweep_exchange(struct dg_conn *conn)
   uint64_t now_ms = conn->loop->now_ms;
   size_t unsent = dg_out_pending(conn);
 
-  if (unsent > 0) {
+  if (stream->held_until_ms > 0) {
+    dg_stream_advance(stream);
+    dg_gate_run(conn);
+  } else if (unsent > 0) {
     if (window_missed(conn, true, acknowledged(conn, unsent), &conn->window_out, params->stall_ms,
                       1))
       dg_conn_doom(conn);

@@ -138,6 +138,7 @@ struct dg_stream {
   bool has_slot;              /* [loop] counts in gate->active_count */
   int32_t cancelled;          /* atomic; x.call.cancelled */
   uint64_t job_since_ms;      /* [loop] */
+  uint64_t held_until_ms;     /* [loop] the answer waits for that moment; 0: it does not */
 
   /* The request, loop side. */
   struct dg_head head;

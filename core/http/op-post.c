@@ -69,7 +69,7 @@ static int check_identity(struct dg_exchange *x, const struct post *post, struct
   if (x->identity.kind != DG_IDENTITY_ANONYMOUS && !credentials.policy.len)
     return 0;
   dg_identity_clear(&x->identity);
-  verified = dg_identity_verify_form(x->server->access, &credentials, x->request.peer,
+  verified = dg_identity_verify_form(x->server->access, &credentials, &x->request,
                                      dg_time_now_s(), &x->identity, err);
   dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, verified < 0 ? "failure" : "success", NULL,
                  NULL, 1);

@@ -302,6 +302,29 @@ static void adapt(struct dg_stream *stream)
     stream->want_blocks++;
 }
 
+/* Whether the answer has to wait: that of one who fails to identify himself
+ * again and again. The sweep comes back to it. Meanwhile it holds a connection,
+ * but no slot, no worker and no memory for a body. */
+static bool is_held(struct dg_stream *stream)
+{
+  struct dg_conn *conn = stream->conn;
+  uint32_t *delay_ms = &stream->x.identity.delay_ms;
+
+  if (*delay_ms && !stream->head_sent && !conn->loop->stopping) {
+    stream->held_until_ms = stream->loop->now_ms + *delay_ms;
+    dg_slot_give(stream);
+    if (!conn->body_done) {
+      conn->body_refused = true;
+      g_clear_pointer(&stream->fill, dg_block_free);
+    }
+  }
+  *delay_ms = 0;
+  if (stream->held_until_ms > stream->loop->now_ms && !conn->loop->stopping)
+    return true;
+  stream->held_until_ms = 0;
+  return false;
+}
+
 static void respond(struct dg_stream *stream)
 {
   struct dg_conn *conn = stream->conn;
@@ -310,6 +333,8 @@ static void respond(struct dg_stream *stream)
     dg_conn_doom(conn);
     return;
   }
+  if (is_held(stream))
+    return;
   if (!stream->head_sent)
     send_head(stream);
   if (!stream->all_sent && !conn->doomed)

@@ -327,4 +327,49 @@ def secrets_stay_out_of_the_log():
     assert "Signature=" not in log
 
 
+@case
+def failures_slow_down_and_lock_out_as_configured():
+    other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "12", "DGP_RATE_LIMIT_LOCKOUT_SECS": "2"})
+
+    def attempt(secret):
+        headers = {}
+        sign_headers(other, "GET", "/", {}, headers, None, secret=secret)
+        started = time.monotonic()
+        answer = other.request("GET", "/", headers=headers, sign=False)
+        return answer.status, answer.code, time.monotonic() - started
+
+    for number in range(1, 11):
+        status, code, seconds = attempt("wrong")
+        same((status, code), (403, "SignatureDoesNotMatch"))
+        assert seconds < 0.19, (number, seconds)
+    same(attempt(SECRET_KEY)[0], 200)  # and all is forgotten
+    for number in range(1, 13):
+        status, code, seconds = attempt("wrong")
+        same((status, code), (403, "SignatureDoesNotMatch"))
+        least = {11: 0.2, 12: 0.4}.get(number, 0)
+        assert least <= seconds < least + 1.5, (number, seconds)
+    locked_at = time.monotonic()
+    for secret in ("wrong", SECRET_KEY):
+        status, code, seconds = attempt(secret)
+        same((status, code), (503, "SlowDown"))
+        assert seconds < 1
+    while attempt(SECRET_KEY)[0] == 503:  # until the lockout ends: whole seconds, so up to 3
+        assert time.monotonic() - locked_at < 10
+        time.sleep(0.05)
+    assert time.monotonic() - locked_at > 0.9
+    other.stop()
+
+
+@case
+def a_limit_of_0_neither_slows_down_nor_locks_out():
+    other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "0"})
+    started = time.monotonic()
+    for _ in range(30):
+        headers = {}
+        sign_headers(other, "GET", "/", {}, headers, None, access_key="nobody")
+        same(other.request("GET", "/", headers=headers, sign=False).code, "AccessDenied")
+    assert time.monotonic() - started < 5
+    other.stop()
+
+
 main()

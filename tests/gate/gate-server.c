@@ -430,6 +430,12 @@ int dg_front_route(struct dg_exchange *x)
     dg_respond_error(x, &err);
     return -1;
   }
+  if (dg_slice_equal_str(x->request.raw_path, "/held")) {
+    x->identity.delay_ms = (uint32_t)param(x, "ms", 0);
+    (void)dg_fail(&err, DG_E_ACCESS_DENIED, "told to");
+    dg_respond_error(x, &err);
+    return -1;
+  }
   for (size_t i = 0; i < G_N_ELEMENTS(routes); i++)
     if (dg_slice_equal_str(x->request.raw_path, routes[i].path)) {
       x->handler = &routes[i].handler;

@@ -366,6 +366,48 @@ def waiting_costs_no_cpu():
 
 
 @case
+def a_held_answer_comes_late_and_holds_up_nobody():
+    with Gate("-l", 1, "-w", 1, "-c", 1) as server:
+        held = [server.connect() for _ in range(20)]
+        begun = time.monotonic()
+        for number, c in enumerate(held):
+            if number % 2:
+                c.request("PUT", "/held?ms=1000", b"x" * 100000)
+            else:
+                c.request("GET", "/held?ms=1000")
+        with server.connect() as c:
+            for _ in range(50):
+                assert c.request("GET", "/hop").response().status == 200
+        assert time.monotonic() - begun < 0.9, "others waited"
+        for c in held:
+            assert c.response().status == 403
+            assert 0.95 <= time.monotonic() - begun < 5
+            assert c.is_open()
+            c.close()
+        server.idle()
+
+
+@case
+def a_client_that_leaves_while_its_answer_is_held_costs_nothing():
+    with Gate("-l", 1) as server:
+        with server.connect() as c:
+            c.request("GET", "/held?ms=60000")
+            done = server.until(lambda s: s["connections"] == 2, "not there")["done"]
+        server.until(lambda s: s["connections"] == 1 and s["done"] > done, "not gone")
+        server.idle()
+
+
+@case
+def held_answers_leave_at_once_when_the_server_stops():
+    with Gate("-g", 5000) as server, server.connect() as c:
+        c.request("GET", "/held?ms=60000")
+        server.until(lambda s: s["connections"] == 2, "not there")
+        server.process.terminate()
+        assert c.response().status == 403
+        assert server.process.wait(FOREVER) == 0
+
+
+@case
 def requests_beyond_the_limit_wait_for_their_turn():
     with Gate("-c", 2) as server:
         conns = [server.connect(FOREVER) for _ in range(6)]

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/hex.h"
 #include "common/slice.h"
+#include "core/access/client.h"
 #include "core/access/limiter.h"
 #include "core/access/replay.h"
 #include "request-text.h"
@@ -487,6 +488,7 @@ START_TEST(a_form_policy_is_verified)
 {
   struct dg_access_params params = standard_params();
   struct dg_access *access = dg_access_new(&params);
+  struct dg_request request = {.peer = "192.0.2.1"};
   struct dg_identity identity;
   struct dg_error err = {0};
   /* Documented example: SigV4 browser-based upload. */
@@ -510,16 +512,16 @@ START_TEST(a_form_policy_is_verified)
   };
 
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, "192.0.2.1", DAY, &identity, &err), 0);
+      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), 0);
   ck_assert_int_eq(identity.kind, DG_IDENTITY_USER);
   form.policy.len--;
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, "192.0.2.1", DAY, &identity, &err), -1);
+      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), -1);
   ck_assert_int_eq(err.code, DG_E_SIGNATURE_MISMATCH);
   ck_assert_str_eq(identity.failure, "form_post_denied");
   form.signature = DG_SLICE_NONE;
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, "192.0.2.1", DAY, &identity, &err), -1);
+      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), -1);
   ck_assert_int_eq(err.code, DG_E_ACCESS_DENIED);
   dg_access_free(access);
 }
@@ -590,16 +592,80 @@ START_TEST(failures_outside_the_window_do_not_add_up)
   struct dg_limiter *limiter = dg_limiter_new(3, 300, 600);
   struct dg_slice source = DG_SLICE("10.0.0.1");
 
-  ck_assert(!dg_limiter_fail(limiter, source, 0));
-  ck_assert(!dg_limiter_fail(limiter, source, 299));
-  ck_assert(!dg_limiter_fail(limiter, source, 300));
-  ck_assert(!dg_limiter_fail(limiter, source, 301));
+  ck_assert_uint_eq(dg_limiter_fail(limiter, source, 0), 1);
+  ck_assert_uint_eq(dg_limiter_fail(limiter, source, 299), 2);
+  ck_assert_uint_eq(dg_limiter_fail(limiter, source, 300), 1);
+  ck_assert_uint_eq(dg_limiter_fail(limiter, source, 301), 2);
   ck_assert(!dg_limiter_locked(limiter, source, 301));
-  ck_assert(dg_limiter_fail(limiter, source, 302));
+  ck_assert_uint_eq(dg_limiter_fail(limiter, source, 302), 3);
   ck_assert(dg_limiter_locked(limiter, source, 901));
   ck_assert(!dg_limiter_locked(limiter, source, 902));
   ck_assert(!dg_limiter_locked(limiter, DG_SLICE("10.0.0.2"), 400));
   dg_limiter_free(limiter);
+}
+END_TEST
+
+START_TEST(a_limit_of_none_counts_nothing)
+{
+  struct dg_limiter *limiter = dg_limiter_new(0, 300, 600);
+
+  for (int i = 0; i < 200; i++)
+    ck_assert_uint_eq(dg_limiter_fail(limiter, DG_SLICE("10.0.0.1"), 1), 0);
+  ck_assert(!dg_limiter_locked(limiter, DG_SLICE("10.0.0.1"), 1));
+  dg_limiter_free(limiter);
+}
+END_TEST
+
+START_TEST(the_delay_doubles_from_the_eleventh_failure_to_five_seconds)
+{
+  static const uint32_t want_ms[] = {200, 400, 800, 1600, 3200, 5000, 5000};
+
+  for (uint32_t failures = 0; failures <= 10; failures++)
+    ck_assert_uint_eq(dg_limiter_delay_ms(failures), 0);
+  for (uint32_t i = 0; i < G_N_ELEMENTS(want_ms); i++)
+    ck_assert_uint_eq(dg_limiter_delay_ms(11 + i), want_ms[i]);
+  ck_assert_uint_eq(dg_limiter_delay_ms(UINT32_MAX), 5000);
+}
+END_TEST
+
+START_TEST(wrong_signatures_are_delayed_per_key_and_address_until_a_right_one)
+{
+  struct dg_access_params params = standard_params();
+  struct dg_access *access = dg_access_new(&params);
+  struct dg_identity identity;
+  g_autoptr(GString) wrong = g_string_new(get_object);
+  g_autoptr(GString) unknown = g_string_new(get_object);
+
+  g_string_replace(wrong, "bytes=0-9", "bytes=0-8", 0);
+  g_string_replace(unknown, KEY, "AKIAIOSFODNN7EXAMPLF", 0);
+  for (int i = 1; i <= 12; i++) {
+    ck_assert_int_eq(verify_with(access, wrong->str, DAY, &identity), DG_E_SIGNATURE_MISMATCH);
+    ck_assert_uint_eq(identity.delay_ms, i == 11 ? 200 : i == 12 ? 400 : 0);
+  }
+  /* Unknown keys are counted apart, and other addresses too. */
+  ck_assert_int_eq(verify_with(access, unknown->str, DAY, &identity), DG_E_ACCESS_DENIED);
+  ck_assert_uint_eq(identity.delay_ms, 0);
+  ck_assert_int_eq(verify_with(access, get_object, DAY, &identity), 0);
+  ck_assert_uint_eq(identity.delay_ms, 0);
+  ck_assert_int_eq(verify_with(access, wrong->str, DAY, &identity), DG_E_SIGNATURE_MISMATCH);
+  ck_assert_uint_eq(identity.delay_ms, 0);
+  dg_access_free(access);
+}
+END_TEST
+
+START_TEST(the_client_is_the_peer_whatever_headers_say)
+{
+  struct request_text r;
+
+  request_text_init(&r, "GET / HTTP/1.1\nHost: h\nX-Forwarded-For: 192.0.2.1\n"
+                        "X-Real-IP: 192.0.2.2\nForwarded: for=192.0.2.3\n");
+  g_strlcpy(r.request.peer, "198.51.100.7", sizeof r.request.peer);
+  ck_assert_str_eq(dg_client_address(&r.request), "198.51.100.7");
+  g_strlcpy(r.request.peer, "::ffff:198.51.100.7", sizeof r.request.peer);
+  ck_assert_str_eq(dg_client_address(&r.request), "198.51.100.7");
+  g_strlcpy(r.request.peer, "2001:db8::7", sizeof r.request.peer);
+  ck_assert_str_eq(dg_client_address(&r.request), "2001:db8::7");
+  request_text_clear(&r);
 }
 END_TEST
 
@@ -608,7 +674,7 @@ START_TEST(a_flood_of_sources_does_not_free_a_locked_one_easily)
   struct dg_limiter *limiter = dg_limiter_new(2, 300, 600);
 
   (void)dg_limiter_fail(limiter, DG_SLICE("bad"), 1);
-  ck_assert(dg_limiter_fail(limiter, DG_SLICE("bad"), 1));
+  ck_assert_uint_eq(dg_limiter_fail(limiter, DG_SLICE("bad"), 1), 2);
   for (int i = 0; i < 4000; i++) {
     char source[32];
     int len = g_snprintf(source, sizeof source, "10.1.%d.%d", i / 250, i % 250);
@@ -688,6 +754,10 @@ int main(void)
   tcase_add_test(tc, a_forgotten_signature_may_come_again);
   tcase_add_test(tc, the_replay_memory_survives_a_clock_set_back);
   tcase_add_test(tc, failures_outside_the_window_do_not_add_up);
+  tcase_add_test(tc, a_limit_of_none_counts_nothing);
+  tcase_add_test(tc, the_delay_doubles_from_the_eleventh_failure_to_five_seconds);
+  tcase_add_test(tc, wrong_signatures_are_delayed_per_key_and_address_until_a_right_one);
+  tcase_add_test(tc, the_client_is_the_peer_whatever_headers_say);
   tcase_add_test(tc, threads_share_one_table);
   tcase_add_test(tc, a_flood_of_sources_does_not_free_a_locked_one_easily);
   suite_add_tcase(suite, tc);
