@@ -9,7 +9,7 @@
 
 void dg_xml_document(GString *out, const char *root)
 {
-  g_string_append_printf(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<%s xmlns=\"%s\">", root,
+  g_string_append_printf(out, DG_XML_DECLARATION "<%s xmlns=\"%s\">", root,
                          DG_XML_S3_NS);
 }
 

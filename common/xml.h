@@ -15,7 +15,8 @@
 #include <deltaglider/plugin.h>
 #include <glib.h>
 
-#define DG_XML_S3_NS "http://s3.amazonaws.com/doc/2006-03-01/"
+#define DG_XML_S3_NS       "http://s3.amazonaws.com/doc/2006-03-01/"
+#define DG_XML_DECLARATION "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 
 /* The declaration, and the root element with S3's namespace. */
 void dg_xml_document(GString *out, const char *root);

@@ -249,6 +249,8 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .max_concurrent_requests = s->max_concurrent_requests,
     .max_connections = s->max_connections,
     .request_timeout_ms = s->request_timeout_s * 1000,
+    .slow_timeout_ms = s->multipart_completing_timeout_s * 1000,
+    .blank_ms = s->answer_keepalive_s * 1000,
     .head_ms = s->head_timeout_s * 1000,
     .idle_ms = s->idle_timeout_s * 1000,
     .window_ms = s->body_timeout_s * 1000,

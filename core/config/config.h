@@ -132,9 +132,10 @@ struct dg_snapshot {
   /* The client's deadlines; bytes in body_min_bytes. max_connections 0: as many as descriptors
    * allow. */
   uint32_t max_connections, idle_timeout_s, head_timeout_s, body_timeout_s, body_min_bytes;
-  uint32_t response_timeout_s;
+  uint32_t response_timeout_s, answer_keepalive_s;
   uint32_t rate_limit_max_attempts, rate_limit_window_s, rate_limit_lockout_s; /* 0 attempts: off */
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
+  uint32_t multipart_completing_timeout_s;
   bool enforce_min_part_size;   /* of all parts but the last */
   bool debug_headers, stats_open, json_log;
   struct dg_tls_config tls;

@@ -89,6 +89,9 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
     snapshot->base_domains = dg_split_list(a->get_text(a, "base_domains"));
   snapshot->max_concurrent_requests = (uint32_t)a->get_int(a, "max_concurrent_requests");
   snapshot->request_timeout_s = (uint32_t)a->get_int(a, "request_timeout_secs");
+  snapshot->answer_keepalive_s = (uint32_t)a->get_int(a, "answer_keepalive_secs");
+  snapshot->multipart_completing_timeout_s =
+    (uint32_t)a->get_int(a, "multipart_completing_timeout_secs");
   snapshot->max_connections = (uint32_t)a->get_int(a, "max_connections");
   snapshot->idle_timeout_s = (uint32_t)a->get_int(a, "idle_timeout_secs");
   snapshot->head_timeout_s = (uint32_t)a->get_int(a, "head_timeout_secs");

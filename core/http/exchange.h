@@ -42,6 +42,11 @@ struct dg_handler {
   enum dg_body_mode body_mode;
   size_t collect_max;      /* bytes; past it: DG_E_MALFORMED_XML or _ENTITY_TOO_LARGE */
   bool raw_payload;        /* body() gets the bytes as sent, without aws-chunked decoding */
+  /* finish() may take minutes, and answers with an XML document from memory. When
+   * it takes long, the gate sends 200 and blanks meanwhile, and the document last,
+   * be it a result or an <Error>: S3's way with copies and completes. Headers set
+   * by then are lost. */
+  bool slow;
   /* [loop] Optional. 1: response set; 0: not from memory. Must not block. */
   int (*fast)(struct dg_exchange *x);
   int (*begin)(struct dg_exchange *x, struct dg_error *err);  /* [worker] optional */

@@ -478,8 +478,10 @@ static void sweep_exchange(struct dg_conn *conn)
       dg_conn_doom(conn);
   } else if (stream->job_running) {
     (void)window_missed(conn, false, conn->in_bytes + held_back(conn), &conn->window_in, 0, 0);
-    if (now_ms - stream->job_since_ms > params->request_timeout_ms)
+    if (now_ms - stream->job_since_ms > stream->job_limit_ms)
       dg_stream_refuse(conn, 504, "The request took the server too long.");
+    else
+      dg_stream_keep_waiting(stream);
   } else if (conn->state == DG_CONN_BODY &&
              window_missed(conn, true, conn->in_bytes + held_back(conn), &conn->window_in,
                            params->window_ms, params->window_bytes)) {

@@ -44,6 +44,8 @@ struct evhtp_connection;
 #define DG_GATE_LINGER_TOTAL_MS 30000u
 #define DG_GATE_LINGER_BYTES (1024u * 1024u * 1024u) /* thrown away uncopied */
 #define DG_GATE_DRAIN_BYTES (1024u * 1024u) /* rest of a refused body worth keeping alive for */
+#define DG_GATE_BLANK_MS 10000u        /* a slow handler's client gets a sign of life so often */
+#define DG_GATE_SLOW_MS 3600000u       /* what a slow handler may take */
 #define DG_GATE_SWEEP_MS 250u
 
 #define DG_GATE_HEAD_INPUT (96u * 1024u)  /* input held while the next request must wait */
@@ -57,6 +59,8 @@ struct dg_gate_params {
   uint32_t max_connections;         /* over all loops; beyond: closed on accept */
   uint32_t max_concurrent_requests; /* from dispatch to response head; beyond: queued */
   uint32_t request_timeout_ms;      /* one step of the server's own work; beyond: 504 */
+  uint32_t slow_timeout_ms;         /* the same of a slow handler */
+  uint32_t blank_ms;                /* between signs of life of a slow handler */
 };
 
 /* Shared by all loops. */
@@ -138,6 +142,9 @@ struct dg_stream {
   bool has_slot;              /* [loop] counts in gate->active_count */
   int32_t cancelled;          /* atomic; x.call.cancelled */
   uint64_t job_since_ms;      /* [loop] */
+  uint64_t job_limit_ms;      /* [loop] how long it may take */
+  uint64_t early_ms;          /* [loop] the last sign of life of a slow handler; 0: none. The head
+                                 is out then, though head_sent waits for the answer */
   uint64_t held_until_ms;     /* [loop] the answer waits for that moment; 0: it does not */
 
   /* The request, loop side. */
@@ -217,6 +224,8 @@ void dg_stream_detach(struct dg_stream *stream);
  * under way is replaced, and cancelled: its worker may be stuck. When its
  * response has begun, the connection is cut instead. reason: a literal. */
 void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason);
+/* While a slow handler's job runs: a sign of life, when one is due. */
+void dg_stream_keep_waiting(struct dg_stream *stream);
 /* "OPTIONS *", which is about the server and not about S3. */
 void dg_stream_answer_options(struct dg_stream *stream);
 void dg_stream_spares_free(struct dg_loop *loop);
@@ -234,6 +243,9 @@ int dg_out_file(struct dg_conn *conn, int fd, uint64_t offset, uint64_t length);
 void dg_out_flush(struct dg_conn *conn);
 /* The response head of stream->x, appended to out. */
 void dg_out_head(struct dg_stream *stream, GString *out);
+/* That of an answer whose outcome and length are not known yet: 200, XML, in
+ * chunks (HTTP/1.0: to the end of the connection). Touches nothing of a job's. */
+void dg_out_early_head(struct dg_stream *stream, GString *out);
 const char *dg_out_status_text(uint16_t status);
 
 /* exchange.c [any] Everything an exchange owns, freed; zeroed but for

@@ -114,6 +114,7 @@ const struct dg_handler dg_op_copy_object = {
     .operation = "put_object",
     .body_mode = DG_BODY_NONE,
     .finish = copy_finish,
+    .slow = true,
 };
 
 /* ---- UploadPartCopy ----------------------------------------------------------------- */
@@ -198,4 +199,5 @@ const struct dg_handler dg_op_upload_part_copy = {
     .operation = "put_object",
     .body_mode = DG_BODY_NONE,
     .finish = part_copy_finish,
+    .slow = true,
 };

@@ -189,17 +189,13 @@ static void append_number(GString *out, uint64_t number)
 
 #define APPEND_LITERAL(out, text) g_string_append_len((out), (text), sizeof(text) - 1)
 
-void dg_out_head(struct dg_stream *stream, GString *out)
+static void begin_head(struct dg_stream *stream, uint16_t status, GString *out)
 {
-  const struct dg_response *response = &stream->x.response;
-  const struct dg_conn *conn = stream->conn;
-  const char *text = dg_out_status_text(response->status);
-
   refresh_date_block(stream->loop);
   APPEND_LITERAL(out, "HTTP/1.1 ");
-  append_number(out, response->status);
+  append_number(out, status);
   g_string_append_c(out, ' ');
-  g_string_append(out, text);
+  g_string_append(out, dg_out_status_text(status));
   APPEND_LITERAL(out, "\r\n");
   g_string_append_len(out, stream->loop->date_block, (gssize)stream->loop->date_block_len);
   APPEND_LITERAL(out, "x-amz-request-id: ");
@@ -208,6 +204,22 @@ void dg_out_head(struct dg_stream *stream, GString *out)
   g_string_append(out, stream->loop->gate->host_id);
   g_string_append_len(out, stream->x.request.id + 24, 12);
   APPEND_LITERAL(out, "\r\n");
+}
+
+static void end_head(const struct dg_stream *stream, GString *out)
+{
+  if (!stream->conn->keep)
+    APPEND_LITERAL(out, "Connection: close\r\n");
+  else if (stream->x.request.http_minor == 0)
+    APPEND_LITERAL(out, "Connection: keep-alive\r\n");
+  APPEND_LITERAL(out, "\r\n");
+}
+
+void dg_out_head(struct dg_stream *stream, GString *out)
+{
+  const struct dg_response *response = &stream->x.response;
+
+  begin_head(stream, response->status, out);
   if (response->head)
     g_string_append_len(out, response->head->str, (gssize)response->head->len);
   /* 204 and 304 end with their head; everything else says its length. */
@@ -216,9 +228,14 @@ void dg_out_head(struct dg_stream *stream, GString *out)
     append_number(out, response->length);
     APPEND_LITERAL(out, "\r\n");
   }
-  if (!conn->keep)
-    APPEND_LITERAL(out, "Connection: close\r\n");
-  else if (stream->x.request.http_minor == 0)
-    APPEND_LITERAL(out, "Connection: keep-alive\r\n");
-  APPEND_LITERAL(out, "\r\n");
+  end_head(stream, out);
+}
+
+void dg_out_early_head(struct dg_stream *stream, GString *out)
+{
+  begin_head(stream, 200, out);
+  APPEND_LITERAL(out, "Content-Type: application/xml\r\n");
+  if (stream->x.request.http_minor > 0)
+    APPEND_LITERAL(out, "Transfer-Encoding: chunked\r\n");
+  end_head(stream, out);
 }

@@ -222,6 +222,8 @@ static void fill_gate(struct dg_server *server, const struct dg_server_params *p
       .max_connections = or_default(params->max_connections, room),
       .max_concurrent_requests = or_default(params->max_concurrent_requests, 1024),
       .request_timeout_ms = or_default(params->request_timeout_ms, 300000),
+      .slow_timeout_ms = or_default(params->slow_timeout_ms, DG_GATE_SLOW_MS),
+      .blank_ms = or_default(params->blank_ms, DG_GATE_BLANK_MS),
   };
   gate->context = params->context;
   gate->owner = server;

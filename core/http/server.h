@@ -26,6 +26,8 @@ struct dg_server_params {
   uint32_t max_concurrent_requests;   /* default 1024 */
   uint32_t max_connections;           /* default: half of the descriptors this process may open */
   uint32_t request_timeout_ms;        /* default 300000 */
+  uint32_t slow_timeout_ms;           /* of copies and completes; default 3600000 */
+  uint32_t blank_ms;                  /* between the blanks they send meanwhile; default 10000 */
   /* The client's deadlines; see core/http/gate.h. */
   uint32_t head_ms, idle_ms, window_ms, window_bytes, stall_ms, linger_ms;
 };

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/slice.h"
+#include "common/xml.h"
 
 #include "common/banned.h"
 
@@ -174,12 +175,16 @@ void dg_stream_detach(struct dg_stream *stream)
 static void submit(struct dg_stream *stream)
 {
   struct dg_loop *loop = stream->loop;
+  const struct dg_gate_params *params = &loop->gate->params;
+  const struct dg_handler *handler = stream->x.handler;
 
   stream->input = g_steal_pointer(&stream->fill);
   stream->input_ended = stream->body_ended;
   stream->may_sendfile = stream->conn && !stream->conn->tls;
-  stream->x.call.deadline_mono_ms = loop->now_ms + loop->gate->params.request_timeout_ms;
-  stream->job.bulk = stream->x.handler && stream->x.handler->body_mode == DG_BODY_STREAM;
+  stream->job_limit_ms =
+      handler && handler->slow ? params->slow_timeout_ms : params->request_timeout_ms;
+  stream->x.call.deadline_mono_ms = loop->now_ms + stream->job_limit_ms;
+  stream->job.bulk = handler && handler->body_mode == DG_BODY_STREAM;
   stream->job_running = true;
   stream->job_since_ms = loop->now_ms;
   dg_pool_submit(loop->gate->pool, &stream->job);
@@ -291,6 +296,83 @@ static void send_more(struct dg_stream *stream)
   stream->all_sent = stream->body_out == stream->x.response.length;
 }
 
+/* ---- Answers that take long ----
+ *
+ * Clients and the proxies before them give up after a minute of silence. So the
+ * head goes out before the outcome is known, and blanks follow, which XML allows
+ * between its declaration and its root. Only the loop's own fields are touched
+ * while the job runs. */
+
+/* One piece of a body without length. data: a literal, or owned by bytes (which
+ * is transferred). */
+static void send_piece(struct dg_stream *stream, const void *data, size_t len, GBytes *bytes,
+                       bool last)
+{
+  bool chunked = stream->x.request.http_minor > 0;
+  const char *end = !chunked ? "" : last ? "\r\n0\r\n\r\n" : "\r\n";
+  char size[24] = "";
+  struct dg_span spans[3];
+
+  if (chunked)
+    (void)g_snprintf(size, sizeof size, "%zx\r\n", len);
+  spans[0] = (struct dg_span){size, strlen(size), NULL, NULL};
+  spans[1] = (struct dg_span){data, len, bytes ? bytes_span_free : NULL, bytes};
+  spans[2] = (struct dg_span){end, strlen(end), NULL, NULL};
+  stream->body_out += len;
+  dg_out_spans(stream->conn, spans, G_N_ELEMENTS(spans), /* more= */ false);
+}
+
+static void send_early_head(struct dg_stream *stream)
+{
+  struct dg_conn *conn = stream->conn;
+  GString *head = stream->loop->scratch;
+  struct dg_span span;
+
+  if (conn->loop->stopping || stream->x.request.http_minor == 0)
+    conn->keep = false;
+  g_string_truncate(head, 0);
+  dg_out_early_head(stream, head);
+  span = (struct dg_span){head->str, head->len, NULL, NULL};
+  dg_out_spans(conn, &span, 1, /* more= */ true);
+  send_piece(stream, DG_XML_DECLARATION, sizeof DG_XML_DECLARATION - 1, NULL, /* last= */ false);
+}
+
+void dg_stream_keep_waiting(struct dg_stream *stream)
+{
+  const struct dg_handler *handler = stream->x.handler;
+  struct dg_conn *conn = stream->conn;
+  uint64_t since_ms = stream->early_ms ? stream->early_ms : stream->job_since_ms;
+
+  if (!handler || !handler->slow || conn->state != DG_CONN_RESP || stream->head_sent ||
+      stream->loop->now_ms - since_ms < stream->loop->gate->params.blank_ms)
+    return;
+  if (!stream->early_ms)
+    send_early_head(stream);
+  stream->early_ms = stream->loop->now_ms;
+  send_piece(stream, "\n", 1, NULL, /* last= */ false);
+}
+
+/* The document, once the outcome is known. */
+static void send_late(struct dg_stream *stream)
+{
+  const struct dg_response *response = &stream->x.response;
+  const size_t declared = sizeof DG_XML_DECLARATION - 1;
+  const char *data;
+  gsize len = 0;
+
+  data = response->body ? g_bytes_get_data(response->body, &len) : NULL;
+  if (len <= declared || memcmp(data, DG_XML_DECLARATION, declared) != 0) {
+    (void)dg_fail(&stream->x.error, DG_E_INTERNAL, "a slow handler gave no XML document");
+    dg_conn_doom(stream->conn);
+    return;
+  }
+  stream->head_sent = true;
+  stream->all_sent = true;
+  send_piece(stream, data + declared, len - declared, g_bytes_ref(response->body),
+             /* last= */ true);
+  dg_slot_give(stream);
+}
+
 /* How much the next read job may hold: it follows the client's speed. */
 static void adapt(struct dg_stream *stream)
 {
@@ -335,7 +417,9 @@ static void respond(struct dg_stream *stream)
   }
   if (is_held(stream))
     return;
-  if (!stream->head_sent)
+  if (stream->early_ms && !stream->head_sent)
+    send_late(stream);
+  else if (!stream->head_sent)
     send_head(stream);
   if (!stream->all_sent && !conn->doomed)
     send_more(stream);
@@ -509,7 +593,7 @@ void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason)
   int32_t code;
   const char *name = refusal_code(status, &code);
 
-  if (old && old->head_sent) {
+  if (old && (old->head_sent || old->early_ms)) {
     dg_conn_doom(conn);
     return;
   }
@@ -531,7 +615,7 @@ void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason)
   (void)dg_fail(&stream->x.error, code, "%s", reason);
   document = g_string_sized_new(256);
   g_string_printf(document,
-                  "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code>"
+                  DG_XML_DECLARATION "<Error><Code>%s</Code>"
                   "<Message>%s</Message><RequestId>%s</RequestId></Error>",
                   name, reason, stream->x.request.id);
   dg_respond_xml(&stream->x, status, document);

@@ -47,7 +47,7 @@ const char *dg_s3_error_message(const struct dg_error *err)
 void dg_s3_error_xml(GString *out, const struct dg_error *err, struct dg_slice resource,
                      struct dg_slice request_id)
 {
-  g_string_append(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
+  g_string_append(out, DG_XML_DECLARATION "<Error>");
   dg_xml_text(out, "Code", dg_slice_str(dg_s3_error(err->code)->code));
   dg_xml_text(out, "Message", dg_slice_str(dg_s3_error_message(err)));
   dg_xml_text(out, "Resource", resource);

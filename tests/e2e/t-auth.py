@@ -329,7 +329,7 @@ def secrets_stay_out_of_the_log():
 
 @case
 def failures_slow_down_and_lock_out_as_configured():
-    other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "12", "DGP_RATE_LIMIT_LOCKOUT_SECS": "2"})
+    other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "12", "DGP_RATE_LIMIT_LOCKOUT_SECS": "3"})
 
     def attempt(secret):
         headers = {}
@@ -338,10 +338,12 @@ def failures_slow_down_and_lock_out_as_configured():
         answer = other.request("GET", "/", headers=headers, sign=False)
         return answer.status, answer.code, time.monotonic() - started
 
+    spent = 0
     for number in range(1, 11):
         status, code, seconds = attempt("wrong")
         same((status, code), (403, "SignatureDoesNotMatch"))
-        assert seconds < 0.19, (number, seconds)
+        spent += seconds
+    assert spent < 1.9, spent  # ten of the shortest delays are 2 s
     same(attempt(SECRET_KEY)[0], 200)  # and all is forgotten
     for number in range(1, 13):
         status, code, seconds = attempt("wrong")
@@ -353,7 +355,7 @@ def failures_slow_down_and_lock_out_as_configured():
         status, code, seconds = attempt(secret)
         same((status, code), (503, "SlowDown"))
         assert seconds < 1
-    while attempt(SECRET_KEY)[0] == 503:  # until the lockout ends: whole seconds, so up to 3
+    while attempt(SECRET_KEY)[0] == 503:  # until the lockout ends, counted in whole seconds
         assert time.monotonic() - locked_at < 10
         time.sleep(0.05)
     assert time.monotonic() - locked_at > 0.9

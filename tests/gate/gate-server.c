@@ -4,8 +4,8 @@
  * have, and counters that tell whether each was released exactly once.
  *
  *   gate-server PORT [-a ADDRESSES] [-l LOOPS] [-w WORKERS] [-c CONCURRENT] [-n CONNECTIONS]
- *               [-t REQUEST_MS] [-h HEAD_MS] [-i IDLE_MS] [-b WINDOW_MS] [-g GRACE_MS]
- *               [-f FILE] [-L LOGFILE]
+ *               [-t REQUEST_MS] [-T SLOW_MS] [-k BLANK_MS] [-h HEAD_MS] [-i IDLE_MS]
+ *               [-b WINDOW_MS] [-g GRACE_MS] [-f FILE] [-L LOGFILE]
  *
  * Prints "ready PORT" once it serves; ends on SIGTERM with exit 0 (all
  * finished), 1 (something was cut) or 2 (a worker was stuck). */
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "common/slice.h"
+#include "common/xml.h"
 #include "core/http/front.h"
 #include "core/http/payload.h"
 #include "core/http/server.h"
@@ -275,6 +276,21 @@ static int sleep_finish(struct dg_exchange *x, struct dg_error *err)
   return 0;
 }
 
+/* A long operation with an XML answer, or an error for code=0. */
+static int slow_finish(struct dg_exchange *x, struct dg_error *err)
+{
+  uint64_t ms = param(x, "ms", 0);
+
+  for (; ms > 0 && !is_cancelled(x); ms -= ms < 5 ? ms : 5)
+    pause_ms(ms < 5 ? ms : 5);
+  if (is_cancelled(x))
+    return dg_fail(err, DG_E_CANCELLED, "told to stop");
+  if (param(x, "code", 200) == 0)
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "told to");
+  dg_respond_xml(x, 200, g_string_new(DG_XML_DECLARATION "<Done/>"));
+  return 0;
+}
+
 static int sink_body(struct dg_exchange *x, const void *data, size_t len, struct dg_error *err)
 {
   struct op *op = x->op;
@@ -410,6 +426,9 @@ static const struct route {
      {.operation = "file", .begin = op_begin, .finish = file_finish, .release = op_release}},
     {"/sleep",
      {.operation = "sleep", .begin = op_begin, .finish = sleep_finish, .release = op_release}},
+    {"/slow",
+     {.operation = "slow", .body_mode = DG_BODY_COLLECT, .collect_max = 100000, .begin = op_begin,
+      .finish = slow_finish, .release = op_release, .slow = true}},
     {"/sink",
      {.operation = "sink", .body_mode = DG_BODY_STREAM, .begin = op_begin, .body = sink_body,
       .finish = sink_finish, .release = op_release}},
@@ -524,7 +543,7 @@ int main(int argc, char **argv)
     return 64;
   address = g_strdup_printf("127.0.0.1:%s", argv[1]);
   optind = 2;
-  while ((option = getopt(argc, argv, "a:l:w:c:n:t:h:i:b:g:f:L:")) != -1) {
+  while ((option = getopt(argc, argv, "a:l:w:c:n:t:T:k:h:i:b:g:f:L:")) != -1) {
     uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
 
     switch (option) {
@@ -534,6 +553,8 @@ int main(int argc, char **argv)
     case 'c': params.max_concurrent_requests = value; break;
     case 'n': params.max_connections = value; break;
     case 't': params.request_timeout_ms = value; break;
+    case 'T': params.slow_timeout_ms = value; break;
+    case 'k': params.blank_ms = value; break;
     case 'h': params.head_ms = value; break;
     case 'i': params.idle_ms = value; break;
     case 'b': params.window_ms = params.stall_ms = value; break;

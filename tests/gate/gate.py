@@ -365,6 +365,111 @@ def waiting_costs_no_cpu():
             assert server.cpu_seconds() - before < 0.1, "the loop spins beside a slow reader"
 
 
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+def chunks(c):
+    """The chunks of a body, each with the moment it came, to the last."""
+    while size := int(c.line(), 16):
+        data = c.body(size)
+        assert c.line() == b""
+        yield data, time.monotonic()
+    assert c.line() == b""
+
+
+@case
+def a_slow_answer_begins_with_blanks_and_ends_with_its_document():
+    with Gate("-k", 200, "-l", 1, "-w", 2) as server, server.connect() as c:
+        for method, body in (("GET", None), ("POST", b"x" * 50000)):
+            begun = time.monotonic()
+            c.request(method, "/slow?ms=1500", body)
+            head = c.head()
+            assert head.status == 200 and head.headers["transfer-encoding"] == "chunked", head
+            assert "content-length" not in head.headers
+            assert head.headers["content-type"] == "application/xml"
+            with server.connect() as other:  # the loop and the other worker serve on
+                assert other.request("GET", "/hop").response().status == 200
+            came = list(chunks(c))
+            assert came[0][0] == DECLARATION and came[-1][0] == b"<Done/>", came
+            assert all(data == b"\n" for data, _ in came[1:-1]) and len(came) >= 5, came
+            assert came[0][1] - begun < 1.3 and came[-1][1] - begun > 1.4, came
+        assert c.is_open()
+        server.idle()
+
+
+@case
+def a_slow_handler_that_is_quick_answers_as_any_other():
+    with Gate("-k", 5000) as server, server.connect() as c:
+        response = c.request("GET", "/slow?ms=300").response()
+        assert (response.status, response.body) == (200, DECLARATION + b"<Done/>"), response
+        response = c.request("GET", "/slow?ms=300&code=0").response()
+        assert response.status == 404 and b"<Code>NoSuchKey</Code>" in response.body
+        assert c.is_open()
+
+
+@case
+def a_failure_after_the_blanks_is_an_error_document_and_is_logged_as_the_failure():
+    with tempfile.NamedTemporaryFile("r") as log:
+        with Gate("-k", 200, "-L", log.name) as server, server.connect() as c:
+            c.request("GET", "/slow?ms=800&code=0")
+            assert c.head().status == 200
+            body = b"".join(data for data, _ in chunks(c))
+            assert body.startswith(DECLARATION + b"\n"), body
+            assert b"<Error><Code>NoSuchKey</Code>" in body and body.count(b"<?xml") == 1, body
+            assert c.is_open()
+            server.idle()
+        lines = [line for line in log.read().splitlines() if "/slow" in line]
+        assert len(lines) == 1 and " status=404 " in lines[0], lines
+
+
+@case
+def a_slow_answer_to_http_1_0_ends_with_the_connection():
+    with Gate("-k", 200) as server, server.connect() as c:
+        c.send(b"GET /slow?ms=700 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        head = c.head()
+        assert head.status == 200 and "transfer-encoding" not in head.headers, head
+        assert head.headers["connection"] == "close"
+        while c.more():
+            pass
+        assert c.buffer.startswith(DECLARATION + b"\n") and c.buffer.endswith(b"\n<Done/>"), c.buffer
+
+
+@case
+def a_client_that_leaves_during_the_blanks_cancels_the_handler():
+    with Gate("-k", 200) as server:
+        with server.connect() as c:
+            c.request("GET", "/slow?ms=60000")
+            assert c.head().status == 200
+        server.until(lambda s: s["cancelled"] == 1, "not cancelled")
+        server.idle()
+
+
+@case
+def a_slow_handler_has_a_deadline_of_its_own():
+    with Gate("-k", 200, "-t", 300, "-T", 4000) as server, server.connect() as c:
+        c.request("GET", "/slow?ms=800")  # beyond the deadline of others
+        assert c.head().status == 200
+        assert list(chunks(c))[-1][0] == b"<Done/>"
+        c.request("GET", "/slow?ms=60000")
+        assert c.head().status == 200
+        try:
+            list(chunks(c))
+            raise RuntimeError("the response was completed")
+        except (NoAnswer, ConnectionError):
+            pass
+        server.idle()
+
+
+@case
+def requests_behind_a_slow_one_get_their_answers_in_order():
+    with Gate("-k", 200) as server, server.connect() as c:
+        c.request("GET", "/slow?ms=700").request("GET", "/tiny").request("GET", "/slow?ms=0")
+        assert c.head().status == 200
+        assert list(chunks(c))[-1][0] == b"<Done/>"
+        assert c.response().body == b"hello world\n"
+        assert c.response().body == DECLARATION + b"<Done/>"
+
+
 @case
 def a_held_answer_comes_late_and_holds_up_nobody():
     with Gate("-l", 1, "-w", 1, "-c", 1) as server:
