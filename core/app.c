@@ -20,6 +20,7 @@
 #include "common/banned.h"
 
 #define TICK_MS 60000u
+#define RECOMMENDED_CACHE_MB 1024u
 
 struct dg_app {
   struct dg_log *log;
@@ -97,41 +98,64 @@ static void collect(void *receiver, struct dg_metrics *metrics)
 
 /* ---- Start-up lines ----------------------------------------------------------------- */
 
+static void say_backend(const struct dg_app *app, const struct dg_backend_config *backend)
+{
+  static const struct {
+    const char *option, *title;
+  } shown[] = {{"path", "Data directory"}, {"region", "Region"}, {"endpoint", "Endpoint"}};
+  const char *kind = !strcmp(backend->type, "filesystem") ? "Filesystem"
+                     : !strcmp(backend->type, "s3")       ? "S3"
+                                                          : backend->type;
+
+  if (!strcmp(backend->name, "default"))
+    dg_log_info(app->log, "start", "  Backend: %s", kind);
+  else
+    dg_log_info(app->log, "start", "  Backend: %s (%s)", kind, backend->name);
+  for (size_t i = 0; i < G_N_ELEMENTS(shown); i++) {
+    const char *value = backend->options->get_text(backend->options, shown[i].option);
+
+    if (value)
+      dg_log_info(app->log, "start", "  %s: %s", shown[i].title, value);
+  }
+}
+
+static void say_caches(const struct dg_app *app)
+{
+  uint64_t metadata_mb = app->snapshot->metadata_cache_bytes >> 20;
+  uint64_t reference_mb = app->snapshot->cache_bytes >> 20;
+
+  dg_log_info(app->log, "start",
+              "[cache] In-memory metadata cache: %" G_GUINT64_FORMAT
+              " MB (metadata_cache_mb or DGP_METADATA_CACHE_MB)",
+              metadata_mb);
+  if (reference_mb == 0)
+    dg_log_warn(app->log, "start",
+                "[cache] In-memory reference cache is DISABLED (0 MB). Set cache_size_mb or "
+                "DGP_CACHE_MB.");
+  else if (reference_mb < RECOMMENDED_CACHE_MB)
+    dg_log_warn(app->log, "start",
+                "[cache] In-memory reference cache is only %" G_GUINT64_FORMAT
+                " MB — recommend ≥%u MB for production. Set cache_size_mb or DGP_CACHE_MB.",
+                reference_mb, RECOMMENDED_CACHE_MB);
+  else
+    dg_log_info(app->log, "start", "[cache] In-memory reference cache: %" G_GUINT64_FORMAT " MB",
+                reference_mb);
+}
+
 static void say_hello(const struct dg_app *app)
 {
   const struct dg_snapshot *s = app->snapshot;
 
-  dg_log_info(app->log, "start", "Starting DeltaGlider v%s", PACKAGE_VERSION);
+  dg_log_info(app->log, "start", "Starting DeltaGlider v%s (built %s)", PACKAGE_VERSION, DG_BUILT);
   if (s->file)
     dg_log_info(app->log, "start", "  Configuration: %s", s->file);
   dg_log_info(app->log, "start", "  Listen address: %s", s->listen_addr);
-  for (guint i = 0; i < s->backends->len; i++) {
-    const struct dg_backend_config *backend = s->backends->pdata[i];
-    const char *path = backend->options->get_text(backend->options, "path");
-
-    dg_log_info(app->log, "start", "  Backend: %s (%s)",
-                !strcmp(backend->type, "filesystem") ? "Filesystem" : backend->type,
-                backend->name);
-    if (path)
-      dg_log_info(app->log, "start", "  Data directory: %s", path);
-  }
+  for (guint i = 0; i < s->backends->len; i++)
+    say_backend(app, s->backends->pdata[i]);
   dg_log_info(app->log, "start", "  Max delta ratio: %g", s->max_delta_ratio);
   dg_log_info(app->log, "start", "  Max object size: %" G_GUINT64_FORMAT " MB",
               s->max_object_size >> 20);
-  dg_log_info(app->log, "start", "[cache] In-memory metadata cache: %" G_GUINT64_FORMAT " MB",
-              s->metadata_cache_bytes >> 20);
-  if (s->cache_bytes == 0)
-    dg_log_warn(app->log, "start",
-                "[cache] In-memory reference cache is DISABLED (0 MB). Set cache_size_mb or "
-                "DGP_CACHE_MB.");
-  else if (s->cache_bytes >> 20 < 1024)
-    dg_log_warn(app->log, "start",
-                "[cache] In-memory reference cache is only %" G_GUINT64_FORMAT
-                " MB — recommend ≥1024 MB for production",
-                s->cache_bytes >> 20);
-  else
-    dg_log_info(app->log, "start", "[cache] In-memory reference cache: %" G_GUINT64_FORMAT " MB",
-                s->cache_bytes >> 20);
+  say_caches(app);
   if (s->authentication_none)
     dg_log_warn(app->log, "start", "  Authentication: DISABLED (authentication: none)");
   else

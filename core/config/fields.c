@@ -109,6 +109,9 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
     (uint32_t)a->get_int(a, "multipart_sweep_interval_secs");
   snapshot->enforce_min_part_size = a->get_bool(a, "enforce_min_part_size");
   snapshot->debug_headers = a->get_bool(a, "debug_headers");
+  snapshot->ready_timeout_s = (uint32_t)a->get_int(a, "ready_timeout_secs");
+  snapshot->ready_retries = (uint32_t)a->get_int(a, "ready_retries");
+  snapshot->ready_cache_ttl_s = (uint32_t)a->get_int(a, "ready_cache_ttl_secs");
   snapshot->stats_open = a->get_bool(a, "stats_open");
 
   defaults->name = g_strdup("");

@@ -137,12 +137,14 @@ void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret
   };
 }
 
-int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, struct dg_error *err)
+int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t *ret_failed,
+                    struct dg_error *err)
 {
+  *ret_failed = 0;
   for (size_t i = 0; i < engine->backend_count; i++)
     if (dg_backend_probe(engine->backends[i].backend, call, err) < 0)
-      return -1;
-  return 0;
+      ++*ret_failed;
+  return *ret_failed < engine->backend_count ? 0 : -1;
 }
 
 void dg_engine_report_corrupt(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,

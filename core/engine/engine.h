@@ -304,6 +304,9 @@ struct dg_usage {
 };
 int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                     struct dg_usage *ret_usage, struct dg_error *err);
-int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, struct dg_error *err);
+/* Asks every backend whether it is usable now. 0 when at least one is; ret_failed
+ * (always set) says how many are not. err tells of the last one that failed. */
+int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t *ret_failed,
+                    struct dg_error *err);
 
 #endif

@@ -103,7 +103,10 @@ static void load_all(struct dg_upload_table *table)
             (upload->state == DG_UPLOAD_DONE && g_str_has_prefix(file, "part-"))) {
           g_autofree char *path = g_build_filename(upload->dir, file, NULL);
 
-          (void)unlink(path);
+          if (unlink(path) == 0)
+            dg_metrics_add(table->engine->metrics,
+                           DG_METRIC_MULTIPART_SWEEP_ORPHAN_RELAY_FILES_TOTAL, NULL, NULL, NULL,
+                           1);
         }
       g_hash_table_insert(table->uploads, upload->id, upload);
     } else {

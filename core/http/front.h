@@ -30,6 +30,7 @@ struct dg_server_context {
   struct dg_metrics *metrics; /* may be NULL */
   const char *version;        /* for /_/metrics build_info */
   int64_t started_s;
+  _Atomic uint64_t ready_until_ms; /* monotonic: /_/ready answers from memory until then */
 };
 
 /* [loop] Reads x->request; sets x->target, x->identity and x->handler, and the

@@ -3,47 +3,24 @@
  * /_/metrics. */
 #include "config.h"
 
-#include <sys/resource.h>
+#include <stdatomic.h>
 
 #include "core/http/op.h"
 
 #include "common/clock.h"
 #include "core/config/config.h"
+#include "core/observe/health.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 
 #include "common/banned.h"
 
-#define READY_BACKEND_WAIT_MS 3000u
+#define READY_PAUSE_MS 200u /* before a backend that failed is asked again */
 
 static void respond_text(struct dg_exchange *x, uint16_t status, const char *type, GString *text)
 {
   dg_response_header(x, "Cache-Control", DG_SLICE("no-store"));
   dg_respond(x, status, type, g_string_free_to_bytes(text));
-}
-
-static uint64_t peak_rss_bytes(void)
-{
-  struct rusage usage;
-
-  if (getrusage(RUSAGE_SELF, &usage) < 0)
-    return 0;
-  return (uint64_t)usage.ru_maxrss * 1024u;
-}
-
-static double utilization_pct(const struct dg_engine_stats *stats)
-{
-  if (stats->cache_max_bytes == 0)
-    return 0;
-  return 100.0 * (double)stats->cache_size_bytes / (double)stats->cache_max_bytes;
-}
-
-/* A double as JSON, whatever the locale says about commas. */
-static void append_number(GString *out, double number)
-{
-  char text[G_ASCII_DTOSTR_BUF_SIZE];
-
-  g_string_append(out, g_ascii_formatd(text, sizeof text, "%.2f", number));
 }
 
 /* ---- /_/health: is the process alive; never blocks ------------------------------ */
@@ -54,14 +31,9 @@ static int health_fast(struct dg_exchange *x)
   GString *out = g_string_new(NULL);
 
   dg_engine_stats(x->server->engine, &stats);
-  g_string_append_printf(
-      out,
-      "{\"status\":\"healthy\",\"peak_rss_bytes\":%" G_GUINT64_FORMAT
-      ",\"cache_size_bytes\":%" G_GUINT64_FORMAT ",\"cache_max_bytes\":%" G_GUINT64_FORMAT
-      ",\"cache_entries\":%" G_GUINT64_FORMAT ",\"cache_utilization_pct\":",
-      peak_rss_bytes(), stats.cache_size_bytes, stats.cache_max_bytes, stats.cache_entries);
-  append_number(out, utilization_pct(&stats));
-  g_string_append(out, ",\"backend\":\"live\"}\n");
+  dg_health_print(out, &(struct dg_health_facts){.cache_size_bytes = stats.cache_size_bytes,
+                                                 .cache_max_bytes = stats.cache_max_bytes,
+                                                 .cache_entries = stats.cache_entries});
   respond_text(x, 200, "application/json", out);
   return 1;
 }
@@ -78,26 +50,47 @@ const struct dg_handler dg_op_health = {
 
 /* ---- /_/ready: would a request be served ------------------------------------------ */
 
+/* The state of the backends: asked for, and again after a pause when they fail. */
+static const char *ask_backends(struct dg_exchange *x)
+{
+  const struct dg_snapshot *snapshot = x->server->snapshot;
+
+  for (uint32_t attempt = 0;; attempt++) {
+    struct dg_call call = x->call;
+    struct dg_error why = {0};
+    size_t failed = 0;
+    const char *state;
+    int result;
+
+    call.deadline_mono_ms = dg_time_mono_ms() + snapshot->ready_timeout_s * UINT64_C(1000);
+    result = dg_engine_ready(x->server->engine, &call, &failed, &why);
+    if (result == 0 && failed == 0)
+      return "ready";
+    state = result == 0 ? "degraded" : why.code == DG_E_TIMEOUT ? "timeout" : "unreachable";
+    if (attempt >= snapshot->ready_retries) {
+      dg_log_warn(x->server->log, "ready.backend", "state=%s failed=%zu error=%s", state, failed,
+                  DG_LOG_QUOTED(dg_slice_str(why.detail)));
+      return state;
+    }
+    g_usleep(READY_PAUSE_MS * 1000u);
+  }
+}
+
 static int ready_finish(struct dg_exchange *x, struct dg_error *err)
 {
-  struct dg_call call = x->call;
-  struct dg_error why = {0};
-  const char *backend = "ready";
-  uint16_t status = 200;
-  GString *out;
+  uint64_t keep_ms = x->server->snapshot->ready_cache_ttl_s * UINT64_C(1000);
+  GString *out = g_string_new(NULL);
+  const char *backend = "cached";
+  int status;
 
   (void)err;
-  call.deadline_mono_ms = dg_time_mono_ms() + READY_BACKEND_WAIT_MS;
-  if (dg_engine_ready(x->server->engine, &call, &why) < 0) {
-    status = 503;
-    backend = why.code == DG_E_TIMEOUT ? "timeout" : "unreachable";
-    dg_log_warn(x->server->log, "ready.backend", "state=%s error=%s", backend,
-                DG_LOG_QUOTED(dg_slice_str(why.detail)));
+  if (dg_time_mono_ms() >= atomic_load(&x->server->ready_until_ms)) {
+    backend = ask_backends(x);
+    if (keep_ms && strcmp(backend, "ready") == 0)
+      atomic_store(&x->server->ready_until_ms, dg_time_mono_ms() + keep_ms);
   }
-  out = g_string_new(NULL);
-  g_string_append_printf(out, "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"absent\"}\n",
-                         status == 200 ? "ready" : "not_ready", backend);
-  respond_text(x, status, "application/json", out);
+  status = dg_ready_print(out, backend, "absent");
+  respond_text(x, (uint16_t)status, "application/json", out);
   return 0;
 }
 
@@ -110,23 +103,16 @@ static int stats_finish(struct dg_exchange *x, struct dg_error *err)
 {
   struct dg_slice bucket = dg_op_query(x, "bucket");
   struct dg_usage usage = {0};
-  double saved = 0;
   GString *out;
 
   if (!x->server->snapshot->stats_open)
     return dg_fail(err, DG_E_ACCESS_DENIED, "statistics are not open");
   if (dg_engine_usage(x->server->engine, &x->call, bucket, &usage, err) < 0)
     return -1;
-  if (usage.total_original_bytes > 0)
-    saved = 100.0 * (1.0 - (double)usage.total_stored_bytes / (double)usage.total_original_bytes);
   out = g_string_new(NULL);
-  g_string_append_printf(out,
-                         "{\"total_objects\":%" G_GUINT64_FORMAT
-                         ",\"total_original_size\":%" G_GUINT64_FORMAT
-                         ",\"total_stored_size\":%" G_GUINT64_FORMAT ",\"savings_percentage\":",
-                         usage.total_objects, usage.total_original_bytes, usage.total_stored_bytes);
-  append_number(out, CLAMP(saved, 0.0, 99.99));
-  g_string_append(out, "}\n");
+  dg_stats_print(out, &(struct dg_stats_facts){.total_objects = usage.total_objects,
+                                               .total_original_size = usage.total_original_bytes,
+                                               .total_stored_size = usage.total_stored_bytes});
   respond_text(x, 200, "application/json", out);
   return 0;
 }
@@ -146,7 +132,9 @@ static void set_gauges(struct dg_exchange *x)
   dg_metrics_set(metrics, DG_METRIC_CACHE_MAX_BYTES, NULL, NULL, (double)stats.cache_max_bytes);
   dg_metrics_set(metrics, DG_METRIC_CACHE_ENTRIES, NULL, NULL, (double)stats.cache_entries);
   dg_metrics_set(metrics, DG_METRIC_CACHE_UTILIZATION_RATIO, NULL, NULL,
-                 utilization_pct(&stats) / 100.0);
+                 stats.cache_max_bytes
+                     ? (double)stats.cache_size_bytes / (double)stats.cache_max_bytes
+                     : 0.0);
   dg_metrics_set(metrics, DG_METRIC_MULTIPART_UPLOADS_INFLIGHT, NULL, NULL,
                  (double)stats.uploads_inflight);
 }

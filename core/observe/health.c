@@ -4,8 +4,7 @@
 #include "core/observe/health.h"
 
 #include <string.h>
-
-#include "core/observe/process.h"
+#include <sys/resource.h>
 
 #include "common/banned.h"
 
@@ -16,32 +15,37 @@ static void print_percentage(GString *out, double value)
   g_string_append(out, g_ascii_formatd(text, sizeof text, "%.2f", value));
 }
 
+static uint64_t peak_rss_bytes(void)
+{
+  struct rusage usage;
+
+  return getrusage(RUSAGE_SELF, &usage) < 0 ? 0 : (uint64_t)usage.ru_maxrss * 1024u;
+}
+
 void dg_health_print(GString *out, const struct dg_health_facts *facts)
 {
-  struct dg_process_facts process;
   double used_pct =
     facts->cache_max_bytes
       ? 100.0 * (double)facts->cache_size_bytes / (double)facts->cache_max_bytes
       : 0.0;
 
-  dg_process_facts(&process);
   g_string_append_printf(out,
                          "{\"status\":\"healthy\",\"backend\":\"live\""
                          ",\"peak_rss_bytes\":%" G_GUINT64_FORMAT
                          ",\"cache_size_bytes\":%" G_GUINT64_FORMAT
                          ",\"cache_max_bytes\":%" G_GUINT64_FORMAT
                          ",\"cache_entries\":%" G_GUINT64_FORMAT ",\"cache_utilization_pct\":",
-                         process.peak_rss_bytes, facts->cache_size_bytes, facts->cache_max_bytes,
+                         peak_rss_bytes(), facts->cache_size_bytes, facts->cache_max_bytes,
                          facts->cache_entries);
   print_percentage(out, used_pct);
-  g_string_append_c(out, '}');
+  g_string_append(out, "}\n");
 }
 
 int dg_ready_print(GString *out, const char *backend, const char *config_db)
 {
   bool is_ready = strcmp(backend, "unreachable") != 0 && strcmp(backend, "timeout") != 0;
 
-  g_string_append_printf(out, "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"%s\"}",
+  g_string_append_printf(out, "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"%s\"}\n",
                          is_ready ? "ready" : "not_ready", backend, config_db);
   return is_ready ? 200 : 503;
 }
@@ -62,5 +66,5 @@ void dg_stats_print(GString *out, const struct dg_stats_facts *facts)
                          facts->total_objects, facts->total_original_size,
                          facts->total_stored_size);
   print_percentage(out, saved_pct);
-  g_string_append_c(out, '}');
+  g_string_append(out, "}\n");
 }

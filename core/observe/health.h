@@ -11,7 +11,8 @@
 struct dg_health_facts {
   uint64_t cache_size_bytes, cache_max_bytes, cache_entries;
 };
-/* {"status":"healthy", ...}. Reads the peak resident set itself. */
+/* {"status":"healthy", ...}. Asks the kernel for the peak resident set itself, which
+ * does not block: fit for a loop. */
 void dg_health_print(GString *out, const struct dg_health_facts *facts);
 
 /* backend: "ready", "degraded", "cached", "unreachable" or "timeout".

@@ -220,12 +220,29 @@ START_TEST(health_documents_are_json)
   document = json_loads(out->str, 0, NULL);
   ck_assert_str_eq(json_string_value(json_object_get(document, "status")), "healthy");
   ck_assert_double_eq(json_real_value(json_object_get(document, "cache_utilization_pct")), 25.0);
+  ck_assert_int_gt(json_integer_value(json_object_get(document, "peak_rss_bytes")), 1000000);
   json_decref(document);
-  g_string_truncate(out, 0);
-  ck_assert_int_eq(dg_ready_print(out, "timeout", "absent"), 503);
-  ck_assert_ptr_nonnull(strstr(out->str, "not_ready"));
-  g_string_truncate(out, 0);
-  ck_assert_int_eq(dg_ready_print(out, "ready", "absent"), 200);
+}
+END_TEST
+
+START_TEST(readiness_is_told_by_status_and_word)
+{
+  static const struct {
+    const char *backend, *word;
+    int status;
+  } rows[] = {{"ready", "ready", 200},       {"degraded", "ready", 200},
+              {"cached", "ready", 200},      {"unreachable", "not_ready", 503},
+              {"timeout", "not_ready", 503}};
+
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autoptr(GString) out = g_string_new(NULL);
+    g_autofree char *want = g_strdup_printf(
+      "{\"status\":\"%s\",\"backend\":\"%s\",\"config_db\":\"absent\"}\n", rows[i].word,
+      rows[i].backend);
+
+    ck_assert_int_eq(dg_ready_print(out, rows[i].backend, "absent"), rows[i].status);
+    ck_assert_str_eq(out->str, want);
+  }
 }
 END_TEST
 
@@ -234,10 +251,10 @@ START_TEST(savings_stay_between_0_and_99_99)
   g_autoptr(GString) out = g_string_new(NULL);
 
   dg_stats_print(out, &(struct dg_stats_facts){1, 1000000000, 1});
-  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":99.99}"));
+  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":99.99}\n"));
   g_string_truncate(out, 0);
   dg_stats_print(out, &(struct dg_stats_facts){1, 10, 20});
-  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":0.00}"));
+  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":0.00}\n"));
   g_string_truncate(out, 0);
   dg_stats_print(out, &(struct dg_stats_facts){0});
   ck_assert_ptr_nonnull(strstr(out->str, "\"total_objects\":0"));
@@ -307,6 +324,7 @@ int main(void)
   tcase_add_test(metrics, series_without_labels_exist_from_the_start);
   tcase_add_test(metrics, a_null_registry_drops_everything);
   tcase_add_test(health, health_documents_are_json);
+  tcase_add_test(health, readiness_is_told_by_status_and_word);
   tcase_add_test(health, savings_stay_between_0_and_99_99);
 #ifdef DG_FAULT_POINTS
   tcase_add_test(fault, faults_strike_on_the_hits_named);
