@@ -86,6 +86,8 @@ int dg_engine_list(struct dg_engine *engine, const struct dg_call *call,
     .prefix = request->prefix,
     .delimiter = request->delimiter,
     .start_after = request->start_after,
+    /* One more tells whether the page is cut; and that may be a second variant. */
+    .max_rows = (uint64_t)request->max_rows + 1,
   };
   struct dg_route route;
   int rc;

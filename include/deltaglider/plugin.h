@@ -412,6 +412,8 @@ struct dg_list_request {
   struct dg_slice delimiter;     /* may be empty; any string */
   struct dg_slice start_after;   /* only names sorting strictly after it. If it is itself a common
                                     prefix (ends with the delimiter), skip everything below it */
+  uint64_t max_rows;             /* how many rows the caller means to take; 0: unknown. A hint: what
+                                    is fetched beyond them is wasted */
 };
 #define DG_LIST_REFERENCES 1u    /* also yield reference items, with key = deltaspace prefix */
 #define DG_LIST_NO_META 2u       /* rows need no metadata: meta may be NULL */

@@ -3,6 +3,8 @@
  * backend-list.c. */
 #include "config.h"
 
+#include "common/checksum.h"
+#include "common/hex.h"
 #include "common/meta.h"
 #include "core/plug/backend.h"
 #include "tests/contract/backend.h"
@@ -27,8 +29,26 @@ struct dg_item contract_item(const char *bucket, const char *key, uint32_t varia
     .bucket = contract_slice(bucket), .key = contract_slice(key), .variant = variant};
 }
 
-/* Metadata with every field that fits the variant. Free with dg_meta_unref(). */
-static struct dg_meta *full_meta(uint32_t variant, uint64_t size)
+static void set_digest(struct dg_meta *meta, uint32_t field, uint32_t kind, const void *data,
+                       size_t len)
+{
+  struct dg_checksum sum = {0};
+  uint8_t digest[DG_SUM_MAX_BYTES];
+  char hex[2 * DG_SUM_MAX_BYTES + 1];
+  struct dg_error err = {0};
+
+  dg_checksum_init(&sum, kind);
+  dg_checksum_update(&sum, data, len);
+  len = dg_checksum_final(&sum, digest);
+  dg_hex_encode(digest, len, hex);
+  dg_checksum_clear(&sum);
+  (void)dg_meta_set(meta, field, contract_slice(hex), &err);
+}
+
+/* Metadata with every field that fits the variant. The digests are those of
+ * data, which a backend may have its storage verify. Free with
+ * dg_meta_unref(). */
+static struct dg_meta *full_meta(uint32_t variant, const void *data, size_t size)
 {
   static const char hash[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
   struct dg_meta *meta = dg_meta_new();
@@ -40,8 +60,8 @@ static struct dg_meta *full_meta(uint32_t variant, uint64_t size)
   meta->created_at_ns = 123456789;
   (void)dg_meta_set(meta, DG_FIELD_TOOL, DG_SLICE("contract/1.0"), &err);
   (void)dg_meta_set(meta, DG_FIELD_ORIGINAL_NAME, DG_SLICE("app.zip"), &err);
-  (void)dg_meta_set(meta, DG_FIELD_FILE_SHA256, contract_slice(hash), &err);
-  (void)dg_meta_set(meta, DG_FIELD_MD5, DG_SLICE("d41d8cd98f00b204e9800998ecf8427e"), &err);
+  set_digest(meta, DG_FIELD_FILE_SHA256, DG_SUM_SHA256, data, size);
+  set_digest(meta, DG_FIELD_MD5, DG_SUM_MD5, data, size);
   (void)dg_meta_set(meta, DG_FIELD_CONTENT_TYPE, DG_SLICE("application/x-\"q\""), &err);
   (void)dg_meta_add_user(meta, DG_SLICE("colour"), DG_SLICE("gr\xc3\xbcn"), &err);
   (void)dg_meta_add_user(meta, DG_SLICE("empty"), DG_SLICE(""), &err);
@@ -60,7 +80,7 @@ static struct dg_meta *full_meta(uint32_t variant, uint64_t size)
 int contract_put(struct contract *contract, struct dg_backend *backend, const struct dg_item *item,
                  const void *data, size_t len)
 {
-  struct dg_meta *meta = full_meta(item->variant, len);
+  struct dg_meta *meta = full_meta(item->variant, data, len);
   struct dg_commit_result result = {0};
   struct dg_writer *writer = NULL;
   struct dg_error err = {0};
@@ -245,7 +265,7 @@ static void missing_things_have_their_codes(struct contract *contract, void *ins
            "removing a missing key: code %d", err.code);
   status = dg_backend_put(backend, call, &no_bucket, 1, &writer, &err);
   if (status == 0) { /* allowed to notice at commit */
-    struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, 1);
+    struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, "x", 1);
 
     (void)dg_writer_write(writer, "x", 1, &err);
     status = dg_writer_commit(writer, &no_bucket, meta, NULL, &err);
@@ -322,7 +342,7 @@ static void metadata_comes_back(struct contract *contract, void *instance)
 
   for (size_t i = 0; i < G_N_ELEMENTS(items) && !contract->failure; i++) {
     struct dg_item item = contract_item(CONTRACT_BUCKET, items[i].key, items[i].variant);
-    struct dg_meta *given = full_meta(items[i].variant, 5), *got = dg_meta_new();
+    struct dg_meta *given = full_meta(items[i].variant, "hello", 5), *got = dg_meta_new();
     struct dg_error err = {0};
 
     if (contract_put(contract, backend, &item, "hello", 5) == 0) {
@@ -467,7 +487,7 @@ static void a_commit_may_choose_another_name(struct contract *contract, void *in
   struct dg_backend *backend = instance;
   struct dg_item opened = contract_item(CONTRACT_BUCKET, "n/one.zip", DG_VARIANT_PASSTHROUGH);
   struct dg_item committed = contract_item(CONTRACT_BUCKET, "n/one.zip", DG_VARIANT_DELTA);
-  struct dg_meta *meta = full_meta(DG_VARIANT_DELTA, 5);
+  struct dg_meta *meta = full_meta(DG_VARIANT_DELTA, "hello", 5);
   struct dg_writer *writer = NULL;
   struct dg_error err = {0};
   int status = dg_backend_put(backend, call, &opened, DG_TO_END, &writer, &err);
@@ -503,7 +523,7 @@ static void a_writer_reads_back(struct contract *contract, void *instance)
   if (status == 0)
     status = dg_writer_write(writer, "!", 1, &err);
   if (status == 0) {
-    struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, 6);
+    struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, "hello!", 6);
 
     status = dg_writer_commit(writer, &item, meta, NULL, &err);
     dg_meta_unref(meta);
@@ -577,7 +597,7 @@ static void metadata_alone_is_replaced(struct contract *contract, void *instance
 {
   struct dg_backend *backend = instance;
   struct dg_item item = contract_item(CONTRACT_BUCKET, "retag", DG_VARIANT_PASSTHROUGH);
-  struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, 5), *got = dg_meta_new();
+  struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, "hello", 5), *got = dg_meta_new();
   struct dg_error err = {0};
   int status = contract_put(contract, backend, &item, "hello", 5);
 

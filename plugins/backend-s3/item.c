@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "item.h"
+
+#include "common/uri.h"
+#include "metahdr.h"
+#include "metaindex.h"
+#include "names.h"
+#include "run.h"
+
+#include "common/banned.h"
+
+/* A native copy takes no more. */
+#define COPY_MAX_BYTES (UINT64_C(5) << 30)
+
+static struct dg_slice last_segment(struct dg_slice key)
+{
+  size_t from = key.len;
+
+  while (from && key.data[from - 1] != '/')
+    from--;
+  return dg_slice_skip(key, from);
+}
+
+/* The upstream name; what cannot have one cannot be there. */
+static int name_of(const struct dg_item *item, GString *name, struct dg_error *err)
+{
+  if (!dg_s3_name_append(name, item->key, item->variant))
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "the key is too long for this variant");
+  return 0;
+}
+
+int dg_s3_peek(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+               struct dg_slice name, struct dg_s3_facts *facts, struct dg_error *err)
+{
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  int rc;
+
+  if (facts->size < 3 || dg_s3_facts_find(facts, "dg-file-sha256").len ||
+      dg_s3_facts_find(facts, "file-sha256").len)
+    return 0;
+  dg_s3_request_init(&request, "GET", bucket, name);
+  dg_s3_request_header(&request, "range", DG_SLICE("bytes=0-2"));
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  if (rc == 0)
+    facts->is_stray_vcdiff =
+      answer.body->len >= 3 && memcmp(answer.body->str, "\xd6\xc3\xc4", 3) == 0;
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
+int dg_s3_look(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+               struct dg_slice name, struct dg_s3_facts **ret_facts, struct dg_error *err)
+{
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  int rc;
+
+  dg_s3_request_init(&request, "HEAD", bucket, name);
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  if (rc == 0 && answer.content_length == UINT64_MAX)
+    rc = dg_fail(err, DG_E_IO, "upstream HEAD answered without a length");
+  if (rc == 0) {
+    struct dg_s3_facts *facts = dg_s3_facts_new(&answer, answer.content_length);
+
+    if (dg_slice_ends_with(name, dg_slice_str(DG_S3_DELTA)))
+      rc = dg_s3_peek(s3, call, bucket, name, facts, err);
+    if (rc == 0) {
+      dg_s3_metaindex_put(s3->index, bucket, name, facts);
+      *ret_facts = facts;
+    } else {
+      dg_s3_facts_unref(facts);
+    }
+  } else if (err->code == DG_E_NO_SUCH_KEY) {
+    dg_s3_metaindex_drop(s3->index, bucket, name);
+  }
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
+static int look_at(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                   struct dg_s3_facts **ret_facts, struct dg_error *err)
+{
+  g_autoptr(GString) name = g_string_new(NULL);
+
+  if (name_of(item, name, err) < 0)
+    return -1;
+  return dg_s3_look(s3, call, item->bucket, dg_slice_of(name->str, name->len), ret_facts, err);
+}
+
+int dg_s3_head(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+               struct dg_meta *meta, struct dg_error *err)
+{
+  struct dg_s3_facts *facts;
+  int rc;
+
+  if (look_at(s3, call, item, &facts, err) < 0)
+    return -1;
+  rc = dg_s3_meta_read(s3->host, facts, item->variant, last_segment(item->key), meta, err);
+  dg_s3_facts_unref(facts);
+  return rc;
+}
+
+int dg_s3_validate(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                   struct dg_slice validator, int32_t *ret_same, struct dg_error *err)
+{
+  uint8_t now[DG_S3_VALIDATOR_BYTES];
+  struct dg_s3_facts *facts;
+
+  if (look_at(s3, call, item, &facts, err) < 0) {
+    if (err->code != DG_E_NO_SUCH_KEY && err->code != DG_E_NO_SUCH_BUCKET)
+      return -1;
+    *ret_same = 0;
+    return 0;
+  }
+  dg_s3_facts_validator(facts, now);
+  dg_s3_facts_unref(facts);
+  *ret_same = validator.len == sizeof now && memcmp(validator.data, now, sizeof now) == 0;
+  return 0;
+}
+
+/* S3 does not say whether there was something to remove. */
+int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                 struct dg_error *err)
+{
+  g_autoptr(GString) name = g_string_new(NULL);
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  struct dg_slice upstream;
+  struct dg_s3_facts *facts;
+  int rc;
+
+  if (name_of(item, name, err) < 0)
+    return -1;
+  upstream = dg_slice_of(name->str, name->len);
+  if (dg_s3_look(s3, call, item->bucket, upstream, &facts, err) < 0)
+    return -1;
+  dg_s3_facts_unref(facts);
+  dg_s3_request_init(&request, "DELETE", item->bucket, upstream);
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  dg_s3_metaindex_drop(s3->index, item->bucket, upstream);
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
+/* ---- Metadata alone ------------------------------------------------------------------------ */
+
+static bool is_sealed(const struct dg_meta *meta)
+{
+  for (uint32_t i = 0; i < meta->user_count; i++)
+    if (dg_slice_starts_with(meta->user[i].name, DG_SLICE("dg-encrypt")))
+      return true;
+  return false;
+}
+
+static int copy_onto_itself(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                            struct dg_slice name, const char *etag, GPtrArray *pairs,
+                            struct dg_error *err)
+{
+  g_autoptr(GString) source = g_string_new("/");
+  g_autofree char *match = g_strdup_printf("\"%s\"", etag);
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  int rc;
+
+  dg_s3_request_init(&request, "PUT", bucket, name);
+  request.repeat = DG_S3_REPEAT;
+  dg_uri_encode(source, bucket, /* keep_slash= */ false);
+  g_string_append_c(source, '/');
+  dg_uri_encode(source, name, /* keep_slash= */ true);
+  dg_s3_request_header(&request, "x-amz-copy-source", dg_slice_of(source->str, source->len));
+  if (*etag)
+    dg_s3_request_header(&request, "x-amz-copy-source-if-match", dg_slice_str(match));
+  dg_s3_request_header(&request, "x-amz-metadata-directive", DG_SLICE("REPLACE"));
+  dg_s3_request_meta(&request, pairs);
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  dg_s3_metaindex_drop(s3->index, bucket, name);
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
+int dg_s3_set_meta(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                   const struct dg_meta *meta, struct dg_error *err)
+{
+  g_autoptr(GPtrArray) pairs = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GString) name = g_string_new(NULL);
+  struct dg_s3_facts *facts;
+  struct dg_slice upstream;
+  int rc;
+
+  if (name_of(item, name, err) < 0 || dg_s3_meta_write(meta, pairs, err) < 0)
+    return -1;
+  upstream = dg_slice_of(name->str, name->len);
+  if (dg_s3_look(s3, call, item->bucket, upstream, &facts, err) < 0)
+    return -1;
+  if (is_sealed(meta) || facts->size > COPY_MAX_BYTES)
+    rc = dg_fail(err, DG_E_UNSUPPORTED, "a sealed or huge object is not copied onto itself");
+  else
+    rc = copy_onto_itself(s3, call, item->bucket, upstream, facts->etag, pairs, err);
+  dg_s3_facts_unref(facts);
+  return rc;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "s3.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+#include <openssl/crypto.h>
+
+#include "bucket.h"
+#include "common/clock.h"
+#include "governor.h"
+#include "metaindex.h"
+#include "pool.h"
+
+#include "common/banned.h"
+
+#define PART_MIN_BYTES (UINT64_C(5) << 20)
+
+void dg_s3_log(const struct dg_s3 *s3, uint32_t level, const char *event, const char *format, ...)
+{
+  char message[1024];
+  va_list args;
+
+  if (!s3->host || !s3->host->log)
+    return;
+  va_start(args, format);
+  (void)vsnprintf(message, sizeof message, format, args);
+  va_end(args);
+  s3->host->log(s3->host, level, event, message);
+}
+
+uint64_t dg_s3_time_left_ms(const struct dg_call *call)
+{
+  uint64_t now;
+
+  if (!call || !call->deadline_mono_ms)
+    return UINT64_MAX;
+  now = dg_time_mono_ms();
+  return call->deadline_mono_ms > now ? call->deadline_mono_ms - now : 0;
+}
+
+int dg_s3_check_call(const struct dg_call *call, struct dg_error *err)
+{
+  if (call && call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
+    return dg_fail(err, DG_E_CANCELLED, "the client left");
+  if (dg_s3_time_left_ms(call) == 0)
+    return dg_fail(err, DG_E_TIMEOUT, "the request's deadline has passed");
+  return 0;
+}
+
+/* An option, else an environment variable in seconds that deployments already
+ * have, else a default. All in milliseconds. */
+static uint32_t timeout_ms(const struct dg_config *config, const char *option, const char *variable,
+                           uint32_t dflt_s)
+{
+  int64_t ms = config->get_int(config, option);
+  const char *text = getenv(variable);
+  guint64 seconds;
+
+  if (ms > 0)
+    return (uint32_t)MIN(ms, INT32_MAX);
+  if (text && g_ascii_string_to_unsigned(text, 10, 1, 86400, &seconds, NULL))
+    return (uint32_t)seconds * 1000u;
+  return dflt_s * 1000u;
+}
+
+static char *text_or_null(const struct dg_config *config, const char *name)
+{
+  const char *text = config->get_text(config, name);
+
+  return text && *text ? g_strdup(text) : NULL;
+}
+
+static int read_options(struct dg_s3 *s3, const struct dg_config *config, struct dg_error *err)
+{
+  g_autofree char *url = text_or_null(config, "endpoint");
+
+  s3->region = text_or_null(config, "region");
+  if (!s3->region)
+    s3->region = g_strdup("us-east-1");
+  s3->access_key_id = text_or_null(config, "access_key_id");
+  s3->secret_access_key = text_or_null(config, "secret_access_key");
+  if (!s3->access_key_id != !s3->secret_access_key)
+    return dg_fail(err, DG_E_CONFIG,
+                   "access_key_id and secret_access_key: give both, or none for open buckets");
+  s3->ca_bundle = text_or_null(config, "ca_bundle");
+  if (s3->ca_bundle && access(s3->ca_bundle, R_OK) < 0)
+    return dg_fail(err, DG_E_CONFIG, "ca_bundle '%s': %s", s3->ca_bundle, g_strerror(errno));
+  s3->spool_dir = text_or_null(config, "spool_dir");
+  if (!s3->spool_dir)
+    s3->spool_dir = g_strdup(s3->host->cache_dir ? s3->host->cache_dir : g_get_tmp_dir());
+  if (access(s3->spool_dir, W_OK) < 0)
+    return dg_fail(err, DG_E_CONFIG, "spool_dir '%s': %s", s3->spool_dir, g_strerror(errno));
+  s3->connect_timeout_ms = timeout_ms(config, "connect_timeout", "DGP_S3_CONNECT_TIMEOUT_SECS", 10);
+  s3->idle_timeout_ms = timeout_ms(config, "read_timeout", "DGP_S3_READ_TIMEOUT_SECS", 60);
+  s3->attempt_timeout_ms =
+    timeout_ms(config, "attempt_timeout", "DGP_S3_OPERATION_ATTEMPT_TIMEOUT_SECS", 300);
+  s3->attempts = (uint32_t)config->get_int(config, "attempts");
+  s3->multipart_from = (uint64_t)config->get_int(config, "multipart_threshold");
+  s3->part_bytes = MAX((uint64_t)config->get_int(config, "part_size"), PART_MIN_BYTES);
+  s3->part_parallel = (uint32_t)config->get_int(config, "part_concurrency");
+  s3->head_parallel = (uint32_t)config->get_int(config, "head_concurrency");
+  return dg_s3_endpoint_parse(&s3->endpoint, url, s3->region,
+                              config->get_bool(config, "force_path_style") != 0,
+                              config->get_bool(config, "allow_local") != 0, err);
+}
+
+int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struct dg_s3 **ret_s3,
+               struct dg_error *err)
+{
+  struct dg_s3 *s3 = g_new0(struct dg_s3, 1);
+
+  s3->host = host;
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    g_free(s3);
+    return dg_fail(err, DG_E_INTERNAL, "libcurl cannot be initialised");
+  }
+  if (read_options(s3, config, err) < 0) {
+    dg_s3_close(s3);
+    return -1;
+  }
+  s3->pool = dg_s3_pool_new();
+  s3->governor = dg_s3_governor_new((uint32_t)config->get_int(config, "max_requests"));
+  s3->index = dg_s3_metaindex_new((uint64_t)config->get_int(config, "metadata_index"));
+  s3->known = dg_s3_known_new();
+  *ret_s3 = s3;
+  return 0;
+}
+
+void dg_s3_close(struct dg_s3 *s3)
+{
+  if (!s3)
+    return;
+  dg_s3_pool_free(s3->pool);
+  dg_s3_governor_free(s3->governor);
+  dg_s3_metaindex_free(s3->index);
+  dg_s3_known_free(s3->known);
+  dg_s3_endpoint_clear(&s3->endpoint);
+  if (s3->secret_access_key)
+    OPENSSL_cleanse(s3->secret_access_key, strlen(s3->secret_access_key));
+  g_free(s3->secret_access_key);
+  g_free(s3->access_key_id);
+  g_free(s3->region);
+  g_free(s3->ca_bundle);
+  g_free(s3->spool_dir);
+  g_free(s3);
+  curl_global_cleanup();
+}

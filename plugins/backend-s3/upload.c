@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "upload.h"
+
+#include "facts.h"
+#include "item.h"
+#include "run.h"
+#include "xmlread.h"
+
+#include "common/banned.h"
+
+#define PARTS_MAX 10000u
+#define MIB (UINT64_C(1) << 20)
+#define ABORT_MS 10000u
+
+struct upload {
+  struct dg_s3 *s3;
+  const struct dg_call *call;
+  struct dg_slice bucket, name;
+  const struct dg_s3_spool *spool;
+  char *id;
+  uint64_t part_bytes;
+  size_t part_count;
+  struct dg_s3_job *parts;
+};
+
+uint64_t dg_s3_part_size(uint64_t length, uint64_t wanted)
+{
+  uint64_t least = (length + PARTS_MAX - 1) / PARTS_MAX;
+
+  return MAX(wanted, (least + MIB - 1) / MIB * MIB);
+}
+
+static int create(struct upload *upload, const GPtrArray *pairs, struct dg_error *err)
+{
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  int rc;
+
+  dg_s3_request_init(&request, "POST", upload->bucket, upload->name);
+  /* A second one would be left behind if the first answer was only lost. */
+  request.repeat = DG_S3_REPEAT_IF_REFUSED;
+  dg_s3_request_query(&request, "uploads", DG_SLICE(""));
+  dg_s3_request_meta(&request, pairs);
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(upload->s3, upload->call, &request, &answer, err);
+  if (rc == 0 && (!dg_s3_xml_find(dg_slice_of(answer.body->str, answer.body->len), "UploadId",
+                                  &upload->id) ||
+                  !upload->id[0]))
+    rc = dg_fail(err, DG_E_IO, "upstream began an upload without an id");
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
+/* Aborts even when the call is over: what is left behind costs money. */
+static void abandon(struct upload *upload)
+{
+  const struct dg_call *call = upload->call;
+  uint64_t now_ms = (uint64_t)g_get_monotonic_time() / 1000u;
+  struct dg_call own = {.struct_size = sizeof own, .deadline_mono_ms = now_ms + ABORT_MS};
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  struct dg_error err;
+
+  if (call)
+    own.request_id = call->request_id;
+  dg_s3_request_init(&request, "DELETE", upload->bucket, upload->name);
+  dg_s3_request_query(&request, "uploadId", dg_slice_str(upload->id));
+  dg_s3_answer_init(&answer);
+  if (dg_s3_run(upload->s3, &own, &request, &answer, &err) < 0 && err.code != DG_E_NO_SUCH_UPLOAD)
+    dg_s3_log(upload->s3, DG_LOG_WARN, "s3.upload.left", "bucket=%.*s cause=\"%s\"",
+              DG_SLICE_ARG(upload->bucket), err.detail);
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+}
+
+/* ---- Parts ---------------------------------------------------------------------------------- */
+
+/* Hashes a part when its turn comes, so that its pages are still in memory when
+ * they are sent. */
+static int prepare_part(struct dg_s3_job *job, struct dg_error *err)
+{
+  const struct upload *upload = job->receiver;
+  uint64_t number = (uint64_t)(job - upload->parts);
+  uint64_t offset = number * upload->part_bytes;
+  uint64_t length = MIN(upload->part_bytes, upload->spool->length - offset);
+  struct dg_s3_body body = dg_s3_spool_body(upload->spool, offset, length);
+  char sha256[65], text[16];
+
+  if (dg_s3_spool_sha256(upload->spool, offset, length, sha256, err) < 0)
+    return -1;
+  (void)g_snprintf(text, sizeof text, "%u", (unsigned)number + 1);
+  dg_s3_request_query(&job->request, "partNumber", dg_slice_str(text));
+  dg_s3_request_query(&job->request, "uploadId", dg_slice_str(upload->id));
+  dg_s3_request_body(&job->request, &body, sha256);
+  return 0;
+}
+
+static int send_parts(struct upload *upload, struct dg_error *err)
+{
+  for (size_t i = 0; i < upload->part_count; i++) {
+    dg_s3_request_init(&upload->parts[i].request, "PUT", upload->bucket, upload->name);
+    upload->parts[i].prepare = prepare_part;
+    upload->parts[i].receiver = upload;
+  }
+  if (dg_s3_run_jobs(upload->s3, upload->call, upload->parts, upload->part_count,
+                     upload->s3->part_parallel, DG_S3_STOP_AT_FAILURE, err) < 0)
+    return -1;
+  for (size_t i = 0; i < upload->part_count; i++)
+    if (!upload->parts[i].answer.etag[0])
+      return dg_fail(err, DG_E_IO, "upstream took part %zu without an ETag", i + 1);
+  return 0;
+}
+
+static GString *completion(const struct upload *upload)
+{
+  GString *text = g_string_new("<CompleteMultipartUpload "
+                               "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+
+  for (size_t i = 0; i < upload->part_count; i++)
+    g_string_append_printf(text,
+                           "<Part><PartNumber>%zu</PartNumber><ETag>&quot;%s&quot;</ETag></Part>",
+                           i + 1, upload->parts[i].answer.etag);
+  return g_string_append(text, "</CompleteMultipartUpload>");
+}
+
+/* After an answer that was lost: is what is there now this very upload? Its
+ * ETag counts our parts, and its metadata are ours. */
+static bool was_completed(struct upload *upload, const GPtrArray *pairs)
+{
+  g_autofree char *suffix = g_strdup_printf("-%zu", upload->part_count);
+  struct dg_s3_facts *facts;
+  struct dg_error err;
+  bool same;
+
+  if (dg_s3_look(upload->s3, upload->call, upload->bucket, upload->name, &facts, &err) < 0)
+    return false;
+  same = facts->size == upload->spool->length && g_str_has_suffix(facts->etag, suffix) &&
+         facts->pair_count == pairs->len / 2;
+  for (guint i = 0; same && i + 1 < pairs->len; i += 2)
+    same = dg_slice_equal_str(dg_s3_facts_find(facts, pairs->pdata[i]), pairs->pdata[i + 1]);
+  dg_s3_facts_unref(facts);
+  return same;
+}
+
+static int complete(struct upload *upload, const GPtrArray *pairs, struct dg_s3_answer *answer,
+                    struct dg_error *err)
+{
+  g_autoptr(GString) text = completion(upload);
+  g_autofree char *etag = NULL;
+  struct dg_s3_request request;
+  struct dg_error cause;
+  int rc;
+
+  dg_s3_request_init(&request, "POST", upload->bucket, upload->name);
+  dg_s3_request_query(&request, "uploadId", dg_slice_str(upload->id));
+  dg_s3_request_header(&request, "content-type", DG_SLICE("application/xml"));
+  dg_s3_request_text(&request, dg_slice_of(text->str, text->len));
+  rc = dg_s3_run(upload->s3, upload->call, &request, answer, err);
+  if (rc < 0) {
+    cause = *err;
+    if (was_completed(upload, pairs))
+      rc = 0;
+    else
+      *err = cause;
+  } else if (!dg_s3_xml_find(dg_slice_of(answer->body->str, answer->body->len), "ETag", &etag)) {
+    rc = was_completed(upload, pairs)
+           ? 0
+           : dg_fail(err, DG_E_IO, "upstream answered the end of an upload with something else");
+  } else {
+    dg_s3_etag_copy(answer->etag, dg_slice_str(etag));
+  }
+  dg_s3_request_clear(&request);
+  return rc;
+}
+
+int dg_s3_upload(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                 struct dg_slice name, const GPtrArray *pairs, const struct dg_s3_spool *spool,
+                 struct dg_s3_answer *answer, struct dg_error *err)
+{
+  struct upload upload = {.s3 = s3, .call = call, .bucket = bucket, .name = name, .spool = spool};
+  int rc;
+
+  if (create(&upload, pairs, err) < 0) {
+    g_free(upload.id);
+    return -1;
+  }
+  upload.part_bytes = dg_s3_part_size(spool->length, s3->part_bytes);
+  upload.part_count = (size_t)((spool->length + upload.part_bytes - 1) / upload.part_bytes);
+  upload.parts = g_new0(struct dg_s3_job, upload.part_count);
+  rc = send_parts(&upload, err);
+  if (rc == 0)
+    rc = complete(&upload, pairs, answer, err);
+  if (rc < 0)
+    abandon(&upload);
+  for (size_t i = 0; i < upload.part_count; i++)
+    dg_s3_job_clear(&upload.parts[i]);
+  g_free(upload.parts);
+  g_free(upload.id);
+  return rc;
+}

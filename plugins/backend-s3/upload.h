@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A large body in parts. [worker] */
+#ifndef DG_S3_UPLOAD_H
+#define DG_S3_UPLOAD_H
+
+#include "answer.h"
+#include "spool.h"
+
+/* Sends the whole spool as one object with that metadata (pairs as of
+ * dg_s3_meta_write()). All or nothing: a failed upload is aborted. The answer
+ * (initialised) is that of the completion. */
+int dg_s3_upload(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                 struct dg_slice name, const GPtrArray *pairs, const struct dg_s3_spool *spool,
+                 struct dg_s3_answer *answer, struct dg_error *err);
+
+/* The size of each part but the last: at most 10000 of them. */
+uint64_t dg_s3_part_size(uint64_t length, uint64_t wanted);
+
+#endif
