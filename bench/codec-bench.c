@@ -5,7 +5,9 @@
  * Runs codec-xdelta3 in this process over one pair of versions and prints CPU
  * seconds (user and system, files read and written included) and bytes, as
  * `name value` lines. The index is built once into a cache directory of its
- * own; the encode that counts opens the reference anew and maps that index.
+ * own, and the most memory that took (RssAnon + RssShmem, looked at every few
+ * milliseconds) is told; the encode that counts opens the reference anew and
+ * maps that index.
  * DELTA receives the delta.
  */
 #include "config.h"
@@ -14,6 +16,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -46,6 +49,62 @@ static double cpu_seconds(void)
   return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
          (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
+
+/* ---- Memory -------------------------------------------------------------------- */
+
+struct watch {
+  pthread_t thread;
+  int ended; /* atomic */
+  uint64_t most_kib;
+};
+
+/* RssAnon and RssShmem of this process. */
+static uint64_t memory_kib(void)
+{
+  char text[4096];
+  const char *anonymous, *shared;
+  int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+  (void)close(fd);
+  if (len < 0)
+    die("/proc/self/status", g_strerror(errno));
+  text[len] = '\0';
+  anonymous = strstr(text, "RssAnon:");
+  shared = strstr(text, "RssShmem:");
+  if (!anonymous || !shared)
+    die("/proc/self/status", "no RssAnon");
+  return g_ascii_strtoull(anonymous + strlen("RssAnon:"), NULL, 10) +
+         g_ascii_strtoull(shared + strlen("RssShmem:"), NULL, 10);
+}
+
+static void *watch_memory(void *argument)
+{
+  struct watch *watch = argument;
+
+  while (!__atomic_load_n(&watch->ended, __ATOMIC_RELAXED)) {
+    watch->most_kib = MAX(watch->most_kib, memory_kib());
+    g_usleep(3000);
+  }
+  return NULL;
+}
+
+static void watch_start(struct watch *watch)
+{
+  *watch = (struct watch){.most_kib = memory_kib()};
+  if (pthread_create(&watch->thread, NULL, watch_memory, watch) != 0)
+    die("thread", "cannot be started");
+}
+
+/* Returns how many KiB above `before` there were at most. */
+static uint64_t watch_end(struct watch *watch, uint64_t before_kib)
+{
+  __atomic_store_n(&watch->ended, 1, __ATOMIC_RELAXED);
+  (void)pthread_join(watch->thread, NULL);
+  return watch->most_kib - MIN(before_kib, watch->most_kib);
+}
+
+/* ---- Files --------------------------------------------------------------------- */
 
 static void read_all(int fd, void *buffer, size_t len, uint64_t offset)
 {
@@ -265,6 +324,9 @@ int main(int argc, char **argv)
   struct file reference, target;
   struct dg_codec_ref *ref;
   struct delta delta;
+  struct watch watch;
+  uint64_t before_kib;
+  gint64 start_us;
   double start;
   double best = 0;
   GDir *dir;
@@ -288,9 +350,14 @@ int main(int argc, char **argv)
     die(delta_path, g_strerror(errno));
   codec = codec_new();
 
+  before_kib = memory_kib();
+  watch_start(&watch);
   start = cpu_seconds();
+  start_us = g_get_monotonic_time();
   ref = ref_open(codec, &reference, 0, directory);
   g_print("index_build_cpu %.4f\n", cpu_seconds() - start);
+  g_print("index_build_wall %.4f\n", (double)(g_get_monotonic_time() - start_us) / 1e6);
+  g_print("index_build_memory_kib %" G_GUINT64_FORMAT "\n", watch_end(&watch, before_kib));
   g_print("index_bytes %zu\n", ref->table_size);
   codec_ops.ref_close(ref);
 

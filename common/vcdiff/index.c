@@ -3,6 +3,8 @@
 
 #include "common/vcdiff/index.h"
 
+#include <glib.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -14,10 +16,6 @@
 #define ANCHOR_RATE      12u
 #define LOAD_PERCENT     88u
 #define MAX_TABLE_BYTES  (UINT64_C(1) << 30)
-
-/* Positions searched for anchors before these are inserted: far enough ahead
- * to hide the cache misses. */
-#define BATCH (4 * DG_ANCHOR_SCAN)
 
 void dg_index_shape_for(uint64_t reference_size, struct dg_index_shape *ret_shape)
 {
@@ -87,13 +85,43 @@ uint64_t dg_anchor_scan(const uint8_t *from, uint32_t anchor_limit)
   return dg_anchor_scan_some(from, DG_ANCHOR_SCAN, anchor_limit);
 }
 
-static void insert(const struct dg_index *index, uint32_t *buckets, uint64_t print,
-                   uint64_t position)
+/* ---- Building ---------------------------------------------------------------- */
+
+/* Anchors are sorted by the part of the table they go to before they go there.
+ * A part spans few enough pages for the processor to remember them all; straight
+ * from the search every entry would wait for an address translation. Each part
+ * takes its anchors in the order of the reference, so the table is the same. */
+#define PARTS_MAX      64u
+#define PART_ANCHORS   4096u /* waiting for one part, at most */
+#define PART_MIN_SHIFT 14u   /* buckets: 1 MiB */
+#define PREFETCH_AHEAD 16u
+
+/* An anchor on its way: where it goes, counted from the first bucket that is
+ * built, and what is put there. */
+struct placed {
+  uint32_t number;
+  uint32_t entry;
+};
+
+struct part {
+  uint32_t waiting_count;
+  struct placed waiting[PART_ANCHORS];
+};
+
+struct builder {
+  const struct dg_index_shape *shape;
+  const uint8_t *reference;
+  uint32_t *buckets;
+  uint64_t first, count; /* of the buckets to build */
+  unsigned part_shift;   /* a part is this many bits' worth of buckets */
+  unsigned part_count;
+  struct part *parts;
+};
+
+static void insert(const struct dg_index_shape *shape, uint32_t *bucket, uint32_t entry)
 {
-  uint32_t *bucket = buckets + (dg_index_bucket(index, print) - index->buckets);
-  uint32_t tag = dg_index_tag(&index->shape, print);
-  uint32_t entry = (uint32_t)((position >> DG_INDEX_BLOCK_SHIFT) << index->shape.tag_bits) | tag;
-  uint32_t twins = dg_index_hits(&index->shape, bucket, tag);
+  uint32_t tag = entry & ((1u << shape->tag_bits) - 1);
+  uint32_t twins = dg_index_hits(shape, bucket, tag);
   uint32_t free_entries;
   unsigned slot;
 
@@ -109,63 +137,84 @@ static void insert(const struct dg_index *index, uint32_t *buckets, uint64_t pri
    * then the newcomer is dropped: its neighbours stand in for it. */
   if (bucket[DG_INDEX_BUCKET - 1])
     return;
-  free_entries = dg_index_hits(&index->shape, bucket, 0);
+  free_entries = dg_index_hits(shape, bucket, 0);
   slot = (unsigned)__builtin_ctz(free_entries);
   bucket[slot] = entry;
 }
 
-/* Anchors on their way into the table. */
-struct batch {
-  uint32_t count;
-  uint64_t positions[BATCH];
-  uint64_t prints[BATCH];
-};
-
-/* Finds the anchors from start on and starts to load their buckets. */
-static void collect(const struct dg_index *index, const uint8_t *reference, uint64_t start,
-                    uint64_t end, struct batch *batch)
+/* Puts the anchors that wait for a part into the table. */
+static void flush_part(const struct builder *builder, struct part *part)
 {
-  uint32_t limit = index->shape.anchor_limit;
+  uint32_t count = part->waiting_count;
 
-  batch->count = 0;
-  for (uint64_t at = start; at < end && at < start + BATCH; at += DG_ANCHOR_SCAN) {
+  for (uint32_t i = 0; i < count; i++) {
+    const struct placed *now = &part->waiting[i];
+    const struct placed *later = now + (i + PREFETCH_AHEAD < count ? PREFETCH_AHEAD : 0);
+
+    __builtin_prefetch(builder->buckets + (size_t)later->number * DG_INDEX_BUCKET, 1);
+    insert(builder->shape, builder->buckets + (size_t)now->number * DG_INDEX_BUCKET, now->entry);
+  }
+  part->waiting_count = 0;
+}
+
+/* Sends the anchor at this position on its way. */
+static inline void place(const struct builder *builder, uint64_t position)
+{
+  const struct dg_index_shape *shape = builder->shape;
+  uint64_t print = dg_anchor_print(builder->reference + position);
+  uint64_t number = dg_index_number(shape, print) - builder->first;
+  struct part *part;
+
+  if (number >= builder->count) /* those before the first wrap around and are above it, too */
+    return;
+  part = &builder->parts[number >> builder->part_shift];
+  part->waiting[part->waiting_count++] = (struct placed){
+      (uint32_t)number, (uint32_t)((position >> DG_INDEX_BLOCK_SHIFT) << shape->tag_bits) |
+                            dg_index_tag(shape, print)};
+  if (part->waiting_count == PART_ANCHORS)
+    flush_part(builder, part);
+}
+
+static void place_all(const struct builder *builder)
+{
+  uint32_t limit = builder->shape->anchor_limit;
+  uint64_t end = builder->shape->reference_size - DG_ANCHOR_SIZE + 1;
+
+  for (uint64_t at = 0; at < end; at += DG_ANCHOR_SCAN) {
+    uint64_t left = end - at;
+    const uint8_t *from = builder->reference + at;
     /* Past `end` there are DG_ANCHOR_SIZE - 1 bytes. */
-    uint64_t mask = end - at >= DG_ANCHOR_SCAN_BYTES
-                        ? dg_anchor_scan(reference + at, limit)
-                        : dg_anchor_scan_some(reference + at,
-                                              (uint32_t)(end - at < DG_ANCHOR_SCAN ? end - at
-                                                                                   : DG_ANCHOR_SCAN),
-                                              limit);
+    uint64_t mask =
+        left >= DG_ANCHOR_SCAN_BYTES
+            ? dg_anchor_scan(from, limit)
+            : dg_anchor_scan_some(from, (uint32_t)(left < DG_ANCHOR_SCAN ? left : DG_ANCHOR_SCAN),
+                                  limit);
 
-    for (; mask; mask &= mask - 1) {
-      uint64_t position = at + (unsigned)__builtin_ctzll(mask);
-      uint64_t print = dg_anchor_print(reference + position);
-
-      __builtin_prefetch(dg_index_bucket(index, print), 1);
-      batch->positions[batch->count] = position;
-      batch->prints[batch->count++] = print;
-    }
+    for (; mask; mask &= mask - 1)
+      place(builder, at + (unsigned)__builtin_ctzll(mask));
   }
 }
 
-void dg_index_build(const struct dg_index_shape *shape, const uint8_t *reference,
-                    uint32_t *buckets)
+void dg_index_build(const struct dg_index_shape *shape, const uint8_t *reference, uint64_t first,
+                    uint64_t count, uint32_t *buckets)
 {
-  const struct dg_index index = {.shape = *shape, .buckets = buckets};
-  struct batch batches[2];
-  unsigned now = 0;
-  uint64_t end;
+  struct builder builder = {.shape = shape,
+                            .reference = reference,
+                            .buckets = buckets,
+                            .first = first,
+                            .count = count,
+                            .part_shift = PART_MIN_SHIFT};
 
-  if (!shape->bucket_count)
+  if (count == 0)
     return;
-  end = shape->reference_size - DG_ANCHOR_SIZE + 1;
-  batches[1].count = 0;
-  for (uint64_t start = 0; start < end + BATCH; start += BATCH, now ^= 1) {
-    const struct batch *before = &batches[now ^ 1];
-
-    collect(&index, reference, start, end, &batches[now]);
-    /* The batch before: its buckets have arrived by now. */
-    for (uint32_t i = 0; i < before->count; i++)
-      insert(&index, buckets, before->prints[i], before->positions[i]);
-  }
+  while ((count - 1) >> builder.part_shift >= PARTS_MAX)
+    builder.part_shift++;
+  builder.part_count = (unsigned)((count - 1) >> builder.part_shift) + 1;
+  builder.parts = g_new(struct part, builder.part_count);
+  for (unsigned i = 0; i < builder.part_count; i++)
+    builder.parts[i].waiting_count = 0;
+  place_all(&builder);
+  for (unsigned i = 0; i < builder.part_count; i++)
+    flush_part(&builder, &builder.parts[i]);
+  g_free(builder.parts);
 }

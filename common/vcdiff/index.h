@@ -49,9 +49,14 @@ static inline uint64_t dg_index_table_bytes(const struct dg_index_shape *shape)
   return shape->bucket_count * DG_INDEX_BUCKET * sizeof(uint32_t);
 }
 
-/* Fills buckets (dg_index_table_bytes() of zeroes) from the reference. */
-void dg_index_build(const struct dg_index_shape *shape, const uint8_t *reference,
-                    uint32_t *buckets);
+/* Fills count buckets, from the one numbered first on, from the reference; all
+ * at once or range by range, the table comes out the same.
+ *
+ * buckets  count * DG_INDEX_BUCKET entries of zero, 64-byte aligned
+ *
+ * Every call searches the whole reference. Uses up to 2 MiB beside the table. */
+void dg_index_build(const struct dg_index_shape *shape, const uint8_t *reference, uint64_t first,
+                    uint64_t count, uint32_t *buckets);
 
 /* ---- For the matcher ------------------------------------------------------ */
 
@@ -82,11 +87,15 @@ static inline uint64_t dg_anchor_print(const uint8_t *at)
   return mixed ^ mixed >> 32;
 }
 
+/* The number of the bucket that a print belongs into. */
+static inline uint64_t dg_index_number(const struct dg_index_shape *shape, uint64_t print)
+{
+  return (uint64_t)(((unsigned __int128)print * shape->bucket_count) >> 64);
+}
+
 static inline const uint32_t *dg_index_bucket(const struct dg_index *index, uint64_t print)
 {
-  uint64_t number = (uint64_t)(((unsigned __int128)print * index->shape.bucket_count) >> 64);
-
-  return index->buckets + number * DG_INDEX_BUCKET;
+  return index->buckets + dg_index_number(&index->shape, print) * DG_INDEX_BUCKET;
 }
 
 /* The tag of a print: never 0, which marks a free entry. */

@@ -154,6 +154,11 @@ void codec_log(const struct codec *codec, uint32_t level, const char *event, con
   codec->host->log(codec->host, level, event, message);
 }
 
+int codec_fault(const struct codec *codec, const char *step)
+{
+  return codec->host && codec->host->fault ? codec->host->fault(codec->host, step) : 0;
+}
+
 const struct dg_codec_ops codec_ops = {
     .struct_size = sizeof codec_ops,
     .caps = DG_CAP_PARALLEL_WINDOWS | DG_CAP_VERIFIED_WINDOWS,

@@ -42,6 +42,9 @@ DG_PRINTF(4, 5)
 void codec_log(const struct codec *codec, uint32_t level, const char *event, const char *format,
                ...);
 
+/* A named step that a test can fail: 0, or the errno to fail with. [any] */
+int codec_fault(const struct codec *codec, const char *step);
+
 /* ---- References (ref.c) ------------------------------------------------------ */
 
 struct dg_codec_ref {
@@ -60,16 +63,18 @@ int codec_ref_open(void *self, const struct dg_call *call,
 uint64_t codec_ref_bytes(const struct dg_codec_ref *ref);
 void codec_ref_close(struct dg_codec_ref *ref);
 
-/* ---- The persisted index (index-file.c) -------------------------------------- */
+/* ---- The index (index-file.c, index-build.c) ---------------------------------- */
 
 /* Maps the index of a reference from cache_dir. Returns -1 when there is none,
  * or none that can be trusted: that one is removed. */
 int codec_index_load(const struct codec *codec, const char *cache_dir, struct dg_codec_ref *ref);
 
-/* Writes an index into cache_dir, whole or not at all, and bounds what is kept
- * there. */
-int codec_index_store(const struct codec *codec, const char *cache_dir,
-                      const struct dg_codec_ref *ref);
+/* Builds the index of a reference, whose shape stands in ref->index, and bounds
+ * what is kept in cache_dir, which may be NULL. Takes file pages and a few MiB;
+ * what memory of our own it keeps stands in ref->anonymous_size. Where there is
+ * no room for a file, a large reference is left without an index: that is
+ * logged, and the encoder follows the diagonal only. */
+void codec_index_build(const struct codec *codec, const char *cache_dir, struct dg_codec_ref *ref);
 
 /* ---- Encoding (encoder.c) ------------------------------------------------------ */
 

@@ -42,37 +42,6 @@ static int map_reference(const struct dg_codec_ref_params *params, struct dg_cod
   return 0;
 }
 
-/* Builds the index in memory of our own; huge pages spare half of the time,
- * which goes into address translation. */
-static int build_index(const struct dg_index_shape *shape, struct dg_codec_ref *ref,
-                       struct dg_error *err)
-{
-  size_t size = (size_t)dg_index_table_bytes(shape);
-  void *table =
-      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-  if (table == MAP_FAILED)
-    return dg_fail(err, DG_E_IO, "no memory for an index of %zu bytes: %s", size,
-                   g_strerror(errno));
-  (void)madvise(table, size, MADV_HUGEPAGE);
-  dg_index_build(shape, ref->data, table);
-  ref->table = table;
-  ref->table_size = size;
-  ref->anonymous_size = size;
-  ref->index.shape = *shape;
-  ref->index.buckets = table;
-  return 0;
-}
-
-static void drop_table(struct dg_codec_ref *ref)
-{
-  if (ref->table)
-    (void)munmap(ref->table, ref->table_size);
-  ref->table = NULL;
-  ref->table_size = ref->anonymous_size = 0;
-  memset(&ref->index, 0, sizeof ref->index);
-}
-
 int codec_ref_open(void *self, const struct dg_call *call,
                    const struct dg_codec_ref_params *params, struct dg_codec_ref **ret_ref,
                    struct dg_error *err)
@@ -93,20 +62,8 @@ int codec_ref_open(void *self, const struct dg_call *call,
     return 0;
   }
   ref->index.shape = shape;
-  if (!params->cache_dir || codec_index_load(codec, params->cache_dir, ref) < 0) {
-    if (build_index(&shape, ref, err) < 0) {
-      codec_ref_close(ref);
-      return -1;
-    }
-    /* The kept file is mapped in place of our own memory, which the kernel
-     * may then reclaim; without it the memory stays. */
-    if (params->cache_dir && codec_index_store(codec, params->cache_dir, ref) == 0) {
-      struct dg_codec_ref built = *ref;
-
-      if (codec_index_load(codec, params->cache_dir, ref) == 0)
-        drop_table(&built);
-    }
-  }
+  if (!params->cache_dir || codec_index_load(codec, params->cache_dir, ref) < 0)
+    codec_index_build(codec, params->cache_dir, ref);
   *ret_ref = ref;
   return 0;
 }
@@ -120,7 +77,8 @@ void codec_ref_close(struct dg_codec_ref *ref)
 {
   if (!ref)
     return;
-  drop_table(ref);
+  if (ref->table)
+    (void)munmap(ref->table, ref->table_size);
   if (ref->size > 0)
     (void)munmap((void *)(uintptr_t)ref->data, (size_t)ref->size);
   g_free(ref);

@@ -124,6 +124,21 @@ def a_full_disk_during_a_delta_leaves_the_old_version():
 
 
 @case
+def a_full_disk_while_an_index_is_built_costs_no_object():
+    for fault in ("codec.index.claim:ENOSPC", "codec.index.seal:ENOSPC"):
+        server = filled()
+        server.stop()
+        shutil.rmtree(os.path.join(server.root, "cache"))
+        server.start({"DGP_FAULT": fault, "DGP_DEBUG_HEADERS": "true"})
+        answer = put(server, "d/full.zip", v[3])
+        same((answer.status, answer.headers["x-amz-storage-type"]), (200, "delta"))
+        assert get(server, "d/full.zip") == v[3]
+        assert "codec.index_not_kept" in server.log(), fault
+        intact(server, fault, changed=["d/full.zip"])
+        same(server.stop(), 0)
+
+
+@case
 def a_really_full_filesystem():
     """A small tmpfs, where the tests may mount one."""
     folder = tempfile.mkdtemp(prefix="small-", dir=WORK)

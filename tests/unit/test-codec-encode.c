@@ -3,10 +3,14 @@
 #include "config.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utime.h>
 
@@ -366,16 +370,246 @@ START_TEST(kept_indexes_are_bounded_and_abandoned_files_removed)
 }
 END_TEST
 
-START_TEST(an_unwritable_cache_directory_costs_memory_not_the_object)
+/* ---- Trouble while it is built ----------------------------------------------------- */
+
+/* The errno each step fails with; what was seen when it was reached. */
+static struct {
+  int claim, seal, write;
+  unsigned seals;
+  uint64_t anonymous_kib; /* most at any step */
+  bool publish;           /* at the seal: gives the unfinished file its final name */
+} trouble;
+
+static uint64_t status_kib(const char *name)
+{
+  g_autofree char *status = NULL;
+  const char *at;
+
+  ck_assert(g_file_get_contents("/proc/self/status", &status, NULL, NULL));
+  at = strstr(status, name);
+  ck_assert_ptr_nonnull(at);
+  return g_ascii_strtoull(at + strlen(name), NULL, 10);
+}
+
+static void publish_unfinished_file(void)
+{
+  g_autofree char *temporary = index_file();
+  g_autofree char *path = g_strdup(temporary);
+  g_autofree char *bytes = NULL;
+  gsize len;
+
+  *strstr(path, ".tmp-") = '\0';
+  ck_assert(g_file_get_contents(temporary, &bytes, &len, NULL));
+  ck_assert(g_file_set_contents(path, bytes, (gssize)len, NULL));
+}
+
+static int32_t trouble_at(const struct dg_host *host, const char *step)
+{
+  (void)host;
+  trouble.anonymous_kib = MAX(trouble.anonymous_kib, status_kib("RssAnon:"));
+  if (strcmp(step, "codec.index.claim") == 0)
+    return trouble.claim;
+  if (strcmp(step, "codec.index.write") == 0)
+    return trouble.write;
+  ck_assert_str_eq(step, "codec.index.seal");
+  trouble.seals++;
+  if (trouble.publish)
+    publish_unfinished_file();
+  trouble.publish = false; /* there may be a second try, elsewhere */
+  return trouble.seal;
+}
+
+static void expect_trouble(void)
+{
+  memset(&trouble, 0, sizeof trouble);
+  fixture.host.fault = trouble_at;
+}
+
+START_TEST(building_an_index_takes_file_pages_not_memory)
+{
+  g_autoptr(GByteArray) reference = noise(64u << 20);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  uint64_t before_kib;
+  struct dg_codec_ref *ref;
+
+  expect_trouble();
+  before_kib = status_kib("RssAnon:");
+  ref = fixture_ref(&fixture, codec, reference, 0);
+  ck_assert_uint_gt(dg_index_table_bytes(&ref->index.shape), 20u << 20);
+  ck_assert_uint_lt(codec_ops.ref_bytes(ref), 10000);
+  /* Where files cannot be mapped for writing the table was built in memory. */
+  if (trouble.seals > 0)
+    ck_assert_uint_lt(trouble.anonymous_kib, before_kib + 8 * 1024);
+  ck_assert_uint_lt(status_kib("RssAnon:"), before_kib + 8 * 1024);
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(a_full_disk_costs_the_kept_index_not_the_object)
+{
+  g_autoptr(GByteArray) reference = noise(300000);
+  g_autoptr(GByteArray) healthy = NULL;
+  g_autoptr(GByteArray) target = noise(100);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+
+  g_byte_array_append(target, reference->data, reference->len);
+  expect_trouble();
+  for (unsigned i = 0; i < 4; i++) {
+    struct dg_codec_ref *ref;
+    g_autoptr(GByteArray) delta = NULL;
+    g_autofree char *kept = NULL;
+
+    trouble.claim = i == 1 ? ENOSPC : i == 3 ? EOPNOTSUPP : 0;
+    trouble.seal = i == 2 ? EDQUOT : 0;
+    trouble.write = i == 3 ? ENOSPC : 0;
+    ref = fixture_ref(&fixture, codec, reference, 0);
+    delta = fixture_encode(codec, ref, target->data, target->len);
+    codec_ops.ref_close(ref);
+    kept = index_file();
+    if (i == 0) {
+      ck_assert_ptr_nonnull(kept);
+      ck_assert_str_eq(fixture.log->str, "");
+      ck_assert_int_eq(g_unlink(kept), 0);
+      healthy = g_steal_pointer(&delta);
+      continue;
+    }
+    ck_assert_ptr_null(kept);
+    ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_not_kept"));
+    g_string_truncate(fixture.log, 0);
+    ck_assert_uint_eq(delta->len, healthy->len);
+    ck_assert_mem_eq(delta->data, healthy->data, healthy->len);
+  }
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+/* Opens the file `reference` of the fixture, padded with zeroes to size. */
+static struct dg_codec_ref *ref_of_size(void *codec, uint64_t size)
+{
+  g_autofree char *path = fixture_path(&fixture, "reference");
+  struct dg_codec_ref_params params = {.struct_size = sizeof params,
+                                       .size_bytes = size,
+                                       .cache_dir = fixture.cache_directory};
+  struct dg_codec_ref *ref = NULL;
+  struct dg_error err = {0};
+
+  params.fd = open(path, O_RDWR | O_CLOEXEC);
+  ck_assert_int_ge(params.fd, 0);
+  ck_assert_int_eq(ftruncate(params.fd, (off_t)size), 0);
+  ck_assert_msg(codec_ops.ref_open(codec, NULL, &params, &ref, &err) == 0, "%s", err.detail);
+  (void)close(params.fd);
+  return ref;
+}
+
+START_TEST(a_limit_on_file_sizes_costs_the_kept_index_not_the_object)
 {
   g_autoptr(GByteArray) reference = noise(300000);
   void *codec = fixture_codec(&fixture, "djw", WINDOW);
   struct dg_codec_ref *ref;
+  g_autoptr(GByteArray) delta = NULL;
+  struct rlimit old, small;
+
+  fixture_write(&fixture, "reference", reference->data, reference->len);
+  ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+  small = old;
+  small.rlim_cur = 50000;
+  (void)signal(SIGXFSZ, SIG_IGN);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+  ref = ref_of_size(codec, reference->len);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+  ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_not_kept"));
+  ck_assert_ptr_null(index_file());
+  ck_assert_uint_gt(codec_ops.ref_bytes(ref), 90000); /* in memory, and owned up to */
+  delta = fixture_encode(codec, ref, reference->data + 150001, 100000);
+  ck_assert_uint_lt(delta->len, 1000);
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(a_large_reference_without_room_for_an_index_is_followed_in_step)
+{
+  g_autoptr(GByteArray) reference = noise(200000);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  struct dg_codec_ref *ref;
+  g_autoptr(GByteArray) delta = NULL;
+
+  fixture_write(&fixture, "reference", reference->data, reference->len);
+  expect_trouble();
+  trouble.claim = ENOSPC;
+  ref = ref_of_size(codec, 200u << 20);
+  ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_missing"));
+  ck_assert_uint_lt(codec_ops.ref_bytes(ref), 10000);
+  delta = fixture_encode(codec, ref, reference->data, reference->len);
+  ck_assert_uint_lt(delta->len, 1000);
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(a_table_written_in_segments_makes_the_same_file)
+{
+  g_autoptr(GByteArray) reference = noise(300000);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  char *bytes[2] = {NULL, NULL};
+  gsize len[2];
+
+  expect_trouble();
+  for (unsigned i = 0; i < 2; i++) {
+    g_autofree char *path = NULL;
+
+    trouble.claim = i == 0 ? 0 : EOPNOTSUPP;
+    codec_ops.ref_close(fixture_ref(&fixture, codec, reference, 0));
+    path = index_file();
+    ck_assert(g_file_get_contents(path, &bytes[i], &len[i], NULL));
+    ck_assert_int_eq(g_unlink(path), 0);
+  }
+  ck_assert_str_eq(fixture.log->str, "");
+  ck_assert_uint_eq(len[0], len[1]);
+  ck_assert_mem_eq(bytes[0], bytes[1], len[0]);
+  g_free(bytes[0]);
+  g_free(bytes[1]);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(an_index_that_a_crash_left_unfinished_is_not_believed)
+{
+  g_autoptr(GByteArray) reference = noise(300000);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  g_autofree char *kept = NULL;
+
+  expect_trouble();
+  trouble.publish = true;
+  trouble.seal = EIO;
+  trouble.write = EIO;
+  codec_ops.ref_close(fixture_ref(&fixture, codec, reference, 0));
+  kept = index_file();
+  g_string_truncate(fixture.log, 0);
+  trouble.seal = trouble.write = 0;
+  codec_ops.ref_close(fixture_ref(&fixture, codec, reference, 0));
+  if (kept) /* nothing is mapped for writing here otherwise */
+    ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_damaged"));
+  g_string_truncate(fixture.log, 0);
+  codec_ops.ref_close(fixture_ref(&fixture, codec, reference, 0));
+  ck_assert_str_eq(fixture.log->str, "");
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(an_unwritable_cache_directory_costs_the_kept_index_not_the_object)
+{
+  g_autoptr(GByteArray) reference = noise(300000);
+  void *codec = fixture_codec(&fixture, "djw", WINDOW);
+  struct dg_codec_ref *ref;
+  g_autoptr(GByteArray) delta = NULL;
 
   ck_assert_int_eq(g_rmdir(fixture.cache_directory), 0);
   ref = fixture_ref(&fixture, codec, reference, 0);
-  ck_assert_uint_gt(codec_ops.ref_bytes(ref), 90000);
   ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_not_kept"));
+  delta = fixture_encode(codec, ref, reference->data + 150001, 100000);
+  ck_assert_uint_lt(delta->len, 1000);
   codec_ops.ref_close(ref);
   codec_ops.destroy(codec);
 }
@@ -512,7 +746,13 @@ int main(void)
   tcase_add_test(tcase, an_index_is_kept_and_mapped_back);
   tcase_add_test(tcase, a_damaged_index_is_reported_and_rebuilt);
   tcase_add_test(tcase, kept_indexes_are_bounded_and_abandoned_files_removed);
-  tcase_add_test(tcase, an_unwritable_cache_directory_costs_memory_not_the_object);
+  tcase_add_test(tcase, building_an_index_takes_file_pages_not_memory);
+  tcase_add_test(tcase, a_full_disk_costs_the_kept_index_not_the_object);
+  tcase_add_test(tcase, a_limit_on_file_sizes_costs_the_kept_index_not_the_object);
+  tcase_add_test(tcase, a_large_reference_without_room_for_an_index_is_followed_in_step);
+  tcase_add_test(tcase, a_table_written_in_segments_makes_the_same_file);
+  tcase_add_test(tcase, an_index_that_a_crash_left_unfinished_is_not_believed);
+  tcase_add_test(tcase, an_unwritable_cache_directory_costs_the_kept_index_not_the_object);
   tcase_add_test(tcase, a_decoder_needs_no_index);
   tcase_add_test(tcase, a_reference_file_that_is_too_short_is_refused);
   tcase_add_test(tcase, a_window_of_the_wrong_size_is_refused);

@@ -40,7 +40,7 @@ static struct dg_index index_new(const uint8_t *reference, size_t len)
   if (size > 0) {
     ck_assert_int_eq(posix_memalign(&buckets, 64, size), 0);
     memset(buckets, 0, size);
-    dg_index_build(&index.shape, reference, buckets);
+    dg_index_build(&index.shape, reference, 0, index.shape.bucket_count, buckets);
   }
   index.buckets = buckets;
   return index;
@@ -116,6 +116,38 @@ START_TEST(an_index_has_a_third_of_a_byte_or_so_per_byte)
   ck_assert_uint_le(dg_index_table_bytes(&shape), UINT64_C(1) << 30);
   dg_index_shape_for(5, &shape);
   ck_assert_uint_eq(shape.bucket_count, 0);
+}
+END_TEST
+
+START_TEST(an_index_is_the_same_whole_or_in_ranges)
+{
+  enum { SIZE = 8000000, RANGES = 5 };
+  g_autofree uint8_t *reference = g_malloc(SIZE);
+  struct dg_index whole;
+  uint32_t *range = NULL;
+  uint64_t count;
+  size_t entries = 0;
+
+  seed = 13;
+  fill_random(reference, SIZE);
+  memcpy(reference + SIZE / 2, reference, SIZE / 4); /* with entries that crowd each other out */
+  whole = index_new(reference, SIZE);
+  count = whole.shape.bucket_count;
+  for (size_t i = 0; i < count * DG_INDEX_BUCKET; i++)
+    entries += whole.buckets[i] != 0;
+  ck_assert_uint_gt(entries, SIZE / 13);
+  for (unsigned i = 0; i < RANGES; i++) {
+    uint64_t first = count * i / RANGES;
+    uint64_t some = count * (i + 1) / RANGES - first;
+    size_t size = (size_t)some * DG_INDEX_BUCKET * sizeof *range;
+
+    ck_assert_int_eq(posix_memalign((void **)&range, 64, size), 0);
+    memset(range, 0, size);
+    dg_index_build(&whole.shape, reference, first, some, range);
+    ck_assert_mem_eq(range, whole.buckets + first * DG_INDEX_BUCKET, size);
+    free(range);
+  }
+  index_free(&whole);
 }
 END_TEST
 
@@ -250,6 +282,7 @@ int main(void)
 
   tcase_add_test(tcase, adler_agrees_with_its_definition_at_every_length);
   tcase_add_test(tcase, an_index_has_a_third_of_a_byte_or_so_per_byte);
+  tcase_add_test(tcase, an_index_is_the_same_whole_or_in_ranges);
   tcase_add_test(tcase, content_that_moved_is_found);
   tcase_add_test(tcase, a_window_repeats_itself_without_a_reference);
   tcase_add_test(tcase, random_edits_never_yield_a_false_match);
