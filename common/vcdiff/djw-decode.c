@@ -15,11 +15,33 @@
 struct values {
   struct dg_bits *bits;
   const struct dg_huffman *code;
-  uint8_t *front; /* the possible values, in order */
+  uint8_t *front; /* the possible values, in order; room for eight or more */
   unsigned front_len;
   unsigned digit; /* of the run being read */
   uint64_t run;   /* how often front[0] is still to be repeated */
 };
+
+/* Takes the value at `place` of the row and puts it in front. */
+static inline uint8_t take_to_front(uint8_t *front, unsigned place)
+{
+  uint8_t value = front[place];
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  /* Every row has eight bytes or more, and mostly it is one of them. */
+  if (__builtin_expect(place < 8, 1)) {
+    uint64_t row;
+    uint64_t moved = UINT64_MAX >> (56 - 8 * place);
+
+    memcpy(&row, front, sizeof row);
+    row = (row & ~moved) | ((row << 8 | value) & moved);
+    memcpy(front, &row, sizeof row);
+    return value;
+  }
+#endif
+  memmove(front + 1, front, place);
+  front[0] = value;
+  return value;
+}
 
 static int read_values(struct values *in, uint8_t *out, size_t count)
 {
@@ -46,14 +68,10 @@ static int read_values(struct values *in, uint8_t *out, size_t count)
       in->run = (uint64_t)(symbol + 1) << in->digit++;
     } else {
       unsigned place = (unsigned)symbol - 1;
-      uint8_t value;
 
       if (place >= in->front_len)
         return -1;
-      value = in->front[place];
-      memmove(in->front + 1, in->front, place);
-      in->front[0] = value;
-      *out++ = value;
+      *out++ = take_to_front(in->front, place);
       in->digit = 0;
     }
   }
@@ -97,7 +115,7 @@ static int read_codes(struct dg_bits *bits, struct dg_huffman *codes, unsigned c
 static int read_selectors(struct dg_bits *bits, unsigned code_count, uint8_t *selectors,
                           size_t sector_count)
 {
-  uint8_t front[DG_DJW_CODES_MAX];
+  uint8_t front[MAX(DG_DJW_CODES_MAX, 8)] = {0};
   uint8_t lengths[DG_DJW_CODES_MAX + 1];
   struct dg_huffman code;
   struct values in = {.bits = bits, .code = &code, .front = front, .front_len = code_count};
@@ -130,6 +148,7 @@ struct lane {
   const uint8_t *selector;        /* of the sector under way; NULL: one code */
   const struct dg_huffman *codes; /* all of them */
   const struct dg_huffman *code;  /* of the sector under way */
+  int stuck;                      /* before a code that its table lacks */
 };
 
 /* Codes that are taken from one load of the window: 5 of at most 11 bits on top
@@ -147,9 +166,9 @@ static size_t safe_rounds(const struct lane *lane)
   return rounds < loads ? rounds : loads;
 }
 
-/* Runs lanes side by side for so many rounds. Returns -1 as soon as one of them
- * meets a code that its table does not hold. lane_count is constant where this
- * is inlined. */
+/* Runs lanes side by side for so many rounds. Returns -1 in front of a round in
+ * which one of them meets a code that its table does not hold. lane_count is
+ * constant where this is inlined. */
 static inline __attribute__((always_inline)) int run_lanes(struct lane *const lanes[],
                                                            const unsigned lane_count, size_t rounds)
 {
@@ -158,7 +177,7 @@ static inline __attribute__((always_inline)) int run_lanes(struct lane *const la
   const uint8_t *coded[LANES];
   uint64_t position[LANES], window[LANES];
   uint8_t *out[LANES];
-  unsigned entry[LANES] = {0};
+  unsigned entry[LANES] = {0}, sum[LANES];
   int result = 0;
 
 #pragma GCC unroll 3
@@ -169,10 +188,13 @@ static inline __attribute__((always_inline)) int run_lanes(struct lane *const la
     out[i] = lanes[i]->out;
   }
   for (; rounds > 0; rounds--) {
+    unsigned unknown = 0;
+
 #pragma GCC unroll 3
     for (unsigned i = 0; i < lane_count; i++) {
       memcpy(&window[i], coded[i] + (position[i] >> 3), sizeof window[i]);
       window[i] >>= position[i] & 7;
+      sum[i] = 0;
     }
 #pragma GCC unroll 5
     for (unsigned k = 0; k < ROUND; k++) {
@@ -180,20 +202,30 @@ static inline __attribute__((always_inline)) int run_lanes(struct lane *const la
       for (unsigned i = 0; i < lane_count; i++)
         entry[i] = table[i][window[i] & (DG_HUFFMAN_TABLE_SIZE - 1)];
 #pragma GCC unroll 3
-      for (unsigned i = 0; i < lane_count; i++)
-        if (__builtin_expect(entry[i] == 0, 0)) {
-          result = -1;
-          goto stop;
-        }
-#pragma GCC unroll 3
       for (unsigned i = 0; i < lane_count; i++) {
         window[i] >>= entry[i] & 63;
-        position[i] += entry[i] & 0xff;
-        *out[i]++ = (uint8_t)(entry[i] >> 8);
+        sum[i] += entry[i]; /* the lengths add up in its low byte */
+        out[i][k] = (uint8_t)(entry[i] >> 8);
       }
     }
+    /* A code that the table lacks is an entry of 0. It leaves the window where
+     * it was, so the rest of the round is 0, too, and its end tells. */
+#pragma GCC unroll 3
+    for (unsigned i = 0; i < lane_count; i++)
+      unknown |= entry[i] == 0;
+    if (__builtin_expect(unknown, 0)) {
+#pragma GCC unroll 3
+      for (unsigned i = 0; i < lane_count; i++)
+        lanes[i]->stuck = entry[i] == 0;
+      result = -1;
+      break;
+    }
+#pragma GCC unroll 3
+    for (unsigned i = 0; i < lane_count; i++) {
+      position[i] += sum[i] & 0xff;
+      out[i] += ROUND;
+    }
   }
-stop:
 #pragma GCC unroll 3
   for (unsigned i = 0; i < lane_count; i++) {
     lanes[i]->position = position[i];
@@ -201,9 +233,9 @@ stop:
   }
   return result;
 #else
-  (void)lanes;
-  (void)lane_count;
   (void)rounds;
+  for (unsigned i = 0; i < lane_count; i++)
+    lanes[i]->stuck = 1;
   return -1;
 #endif
 }
@@ -357,7 +389,7 @@ static int run_all(struct lane *lanes, unsigned lane_count, struct dg_error *err
     if (active == 0 || (rounds > 0 && run(order, active, rounds) == 0))
       continue;
     for (unsigned i = 0; i < active; i++)
-      if ((rounds > 0 || safe_rounds(order[i]) == 0) && step_lane(order[i]) < 0)
+      if ((rounds > 0 ? order[i]->stuck : safe_rounds(order[i]) == 0) && step_lane(order[i]) < 0)
         return dg_fail(err, DG_E_CORRUPT, "DJW: bad code, or the section is cut off");
   }
   return 0;
