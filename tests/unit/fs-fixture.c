@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -128,11 +129,23 @@ void fs_fixture_require(void)
   g_free(base);
 }
 
+/* As the server does at its start: a listing holds one descriptor for each level
+ * of folders, and a key can have 1024. A login shell allows that many in all. */
+static void allow_descriptors(void)
+{
+  struct rlimit limit;
+
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 struct fs_fixture *fs_fixture_new(bool in_memory)
 {
   struct fs_fixture *fixture = g_new0(struct fs_fixture, 1);
   struct dg_error err = {0};
 
+  allow_descriptors();
   fixture->base = make_base(in_memory);
   fixture->root = g_build_filename(fixture->base, "data", NULL);
   fixture->cache = g_build_filename(fixture->base, "cache", NULL);
