@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/partsizes.h"
 #include "core/engine/put.h"
 #include "core/engine/readers.h"
 #include "core/engine/spool.h"
@@ -19,7 +20,6 @@
 #include "common/banned.h"
 
 #define MIN_PART_BYTES (5u * 1024u * 1024u) /* S3's; enforced only when configured */
-#define PART_SIZES_MAX 1024u /* bytes of metadata a list of sizes may take */
 #define JOIN_WAIT_MS UINT64_C(3600000)
 
 /* What is completed: fixed when the state turns to COMPLETING. */
@@ -30,7 +30,7 @@ struct plan {
   bool min_part_size;       /* MIN_PART_BYTES is enforced */
   uint64_t size_bytes;
   char etag[80];
-  GString *part_sizes;      /* empty: too long to keep */
+  char *part_sizes;
   char checksum_text[96];   /* composite: base64-N */
   bool composite;
 };
@@ -78,32 +78,14 @@ static int check_part(const struct dg_complete_part *asked, const struct dg_part
   return 0;
 }
 
-/* "SIZE[xCOUNT],...": equal neighbours together. */
-static void note_size(struct plan *plan, uint64_t size, uint32_t times, bool last)
+static char *sizes_text(const struct plan *plan)
 {
-  g_string_append_printf(plan->part_sizes, "%" G_GUINT64_FORMAT, size);
-  if (times > 1)
-    g_string_append_printf(plan->part_sizes, "x%u", times);
-  if (!last)
-    g_string_append_c(plan->part_sizes, ',');
-}
+  uint32_t count = plan->request->part_count;
+  g_autofree uint64_t *sizes = g_new(uint64_t, count);
 
-static void note_sizes(struct plan *plan)
-{
-  uint32_t count = plan->request->part_count, times = 1;
-
-  for (uint32_t i = 0; i < count && plan->part_sizes->len <= PART_SIZES_MAX; i++) {
-    bool last = i + 1 == count;
-
-    if (!last && plan->parts[i + 1].size_bytes == plan->parts[i].size_bytes) {
-      times++;
-      continue;
-    }
-    note_size(plan, plan->parts[i].size_bytes, times, last);
-    times = 1;
-  }
-  if (plan->part_sizes->len > PART_SIZES_MAX)
-    g_string_truncate(plan->part_sizes, 0);
+  for (uint32_t i = 0; i < count; i++)
+    sizes[i] = plan->parts[i].size_bytes;
+  return dg_part_sizes_write(sizes, count);
 }
 
 /* ETag, and the checksum of checksums. */
@@ -177,8 +159,7 @@ static int make_plan_locked(struct plan *plan, struct dg_error *err)
     if (__builtin_add_overflow(plan->size_bytes, part->size_bytes, &plan->size_bytes))
       return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "the parts are too large together");
   }
-  plan->part_sizes = g_string_new(NULL);
-  note_sizes(plan);
+  plan->part_sizes = sizes_text(plan);
   combine(plan);
   return check_composite(plan, err);
 }
@@ -186,8 +167,7 @@ static int make_plan_locked(struct plan *plan, struct dg_error *err)
 static void plan_clear(struct plan *plan)
 {
   g_free(plan->parts);
-  if (plan->part_sizes)
-    g_string_free(plan->part_sizes, TRUE);
+  g_free(plan->part_sizes);
 }
 
 /* ---- Bytes ---------------------------------------------------------------------------------- */
@@ -241,8 +221,7 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, const 
   };
   struct dg_put_extra extra = {
     .multipart_etag = dg_slice_str(plan->etag),
-    .part_sizes = plan->part_sizes->len ? dg_slice_of(plan->part_sizes->str, plan->part_sizes->len)
-                                        : DG_SLICE_NONE,
+    .part_sizes = dg_slice_str(plan->part_sizes),
     .checksum_kind = upload->checksum_kind,
     .checksum_text = plan->composite ? dg_slice_str(plan->checksum_text) : DG_SLICE_NONE,
   };

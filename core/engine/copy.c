@@ -69,7 +69,7 @@ static struct dg_meta *inherited(const struct dg_meta *source)
     struct dg_slice name = source->extensions[i].name;
 
     if (!dg_slice_starts_with(name, DG_SLICE("checksum-")) &&
-        !dg_slice_equal_str(name, "dgx1-sha256") && !dg_slice_equal_str(name, "part-sizes"))
+        !dg_slice_equal_str(name, "dgx1-sha256") && !dg_slice_equal_str(name, DG_EXTENSION_PART_SIZES))
       (void)dg_meta_add_extension(meta, name, source->extensions[i].value, &err);
   }
   return meta;
@@ -89,7 +89,7 @@ static int replace_fields(struct dg_meta *meta, const struct dg_meta *client, st
 static struct dg_meta *replaced(const struct dg_meta *old, const struct dg_meta *client,
                                 struct dg_error *err)
 {
-  static const char *const kept[] = {"dgx1-sha256", "part-sizes", "checksum-crc32",
+  static const char *const kept[] = {"dgx1-sha256", DG_EXTENSION_PART_SIZES, "checksum-crc32",
                                      "checksum-crc32c", "checksum-crc64nvme", "checksum-sha1",
                                      "checksum-sha256"};
   struct dg_meta *bare = dg_meta_copy(old);

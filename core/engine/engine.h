@@ -80,7 +80,7 @@ void dg_object_info_clear(struct dg_object_info *info);
 
 /* Part part_no (from 1) of the object as a range of its bytes. An object that
  * is no multipart object has one part. DG_E_INVALID_RANGE when there is no such
- * part, or its sizes were not recorded. [any] */
+ * part, DG_E_NOT_IMPLEMENTED when the sizes of the parts were not recorded. [any] */
 int dg_object_part_range(const struct dg_object_info *info, uint32_t part_no,
                          struct dg_range *ret_range, struct dg_error *err);
 

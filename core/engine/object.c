@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/hex.h"
+#include "core/engine/partsizes.h"
 
 #include "common/banned.h"
 
@@ -111,39 +112,26 @@ void dg_object_info_clear(struct dg_object_info *info)
   memset(info, 0, sizeof *info);
 }
 
-/* part-sizes is a comma list of sizes, equal neighbours as `SIZExCOUNT`. */
 int dg_object_part_range(const struct dg_object_info *info, uint32_t part_no,
                          struct dg_range *ret_range, struct dg_error *err)
 {
-  struct dg_slice sizes = dg_meta_extension(info->meta, "part-sizes");
-  uint64_t offset = 0, passed = 0;
+  struct dg_slice sizes = dg_meta_extension(info->meta, DG_EXTENSION_PART_SIZES);
 
   if (info->part_count == 0 && part_no == 1) {
     *ret_range = (struct dg_range){0, info->size_bytes};
     return 0;
   }
-  while (part_no && sizes.len) {
-    size_t comma = dg_slice_find(sizes, ',', 0);
-    struct dg_slice run = dg_slice_of(sizes.data, MIN(comma, sizes.len));
-    size_t times = dg_slice_find(run, 'x', 0);
-    uint64_t size, count = 1, skipped;
-
-    if (!dg_slice_to_u64(dg_slice_of(run.data, MIN(times, run.len)), &size) ||
-        (times < run.len && !dg_slice_to_u64(dg_slice_skip(run, times + 1), &count)))
-      break;
-    skipped = MIN(count, part_no - 1 - passed);
-    offset += skipped * size;
-    passed += skipped;
-    if (skipped < count) {
-      if (offset + size > info->size_bytes)
-        break;
-      *ret_range = (struct dg_range){offset, size};
-      return 0;
-    }
-    sizes = dg_slice_skip(sizes, run.len + 1);
-  }
-  return dg_fail(err, DG_E_INVALID_RANGE, "part %u is not one of the object's %u recorded parts",
-                 part_no, info->part_count);
+  if (part_no == 0 || part_no > info->part_count)
+    return dg_fail(err, DG_E_INVALID_RANGE, "part %u of an object of %u parts", part_no,
+                   info->part_count);
+  if (sizes.len == 0)
+    return dg_fail(err, DG_E_NOT_IMPLEMENTED,
+                   "The sizes of this object's %u parts were not recorded. Read it by Range.",
+                   info->part_count);
+  if (!dg_part_sizes_find(sizes, part_no, info->size_bytes, ret_range))
+    return dg_fail(err, DG_E_CORRUPT, "part %u of %u is not in the recorded sizes '%.*s'", part_no,
+                   info->part_count, (int)MIN(sizes.len, 100), sizes.data);
+  return 0;
 }
 
 struct dg_slice dg_object_checksum(const struct dg_object_info *info, uint32_t *ret_kind)

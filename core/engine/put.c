@@ -179,7 +179,7 @@ struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err
       dg_put_add_client_pairs(meta, client, err) < 0 || add_checksum(meta, put, err) < 0 ||
       (put->multipart_etag &&
        dg_meta_set(meta, DG_FIELD_MULTIPART_ETAG, dg_slice_str(put->multipart_etag), err) < 0) ||
-      (put->part_sizes && dg_meta_add_extension(meta, DG_SLICE("part-sizes"),
+      (put->part_sizes && dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES),
                                                 dg_slice_str(put->part_sizes), err) < 0)) {
     dg_meta_unref(meta);
     return NULL;

@@ -11,7 +11,7 @@
 /* Replaces what the body's own digests would say. Texts are copied. */
 struct dg_put_extra {
   struct dg_slice multipart_etag; /* with quotes */
-  struct dg_slice part_sizes;
+  struct dg_slice part_sizes;     /* DG_EXTENSION_PART_SIZES */
   uint32_t checksum_kind;         /* a composite checksum: kind and base64-N */
   struct dg_slice checksum_text;
 };

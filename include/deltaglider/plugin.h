@@ -289,6 +289,11 @@ struct dg_meta {
                                        cache-control, checksum-crc32, dgx1-sha256 ... */
 };
 
+/* The extension that tells the sizes of a multipart object's parts. It may be
+ * long (core/engine/partsizes.h has the form); a backend that has no room for
+ * it leaves it out rather than refuse the object. */
+#define DG_EXTENSION_PART_SIZES "part-sizes"
+
 #define DG_META_UNMANAGED 1u /* no usable DeltaGlider metadata: served as is, whatever its name. A
                                 VCDIFF that lost its metadata is corrupt instead */
 #define DG_META_CORRUPT 2u   /* metadata present but unreadable: listed never, served never */

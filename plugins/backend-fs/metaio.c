@@ -207,17 +207,22 @@ static int store_json(int fd, const struct dg_meta *meta, unsigned flags, struct
 int dg_fs_meta_store(const struct dg_fs *fs, int fd, const struct dg_meta *meta, const char *step,
                      struct dg_error *err)
 {
+  /* What is missed least goes first. */
+  static const unsigned tries[] = {0, DG_FS_JSON_TERSE, DG_FS_JSON_NO_PART_SIZES,
+                                   DG_FS_JSON_TERSE | DG_FS_JSON_NO_PART_SIZES};
   int errnum = dg_fs_step(fs, step);
 
   if (errnum == E2BIG)
     return dg_fail(err, DG_E_METADATA_TOO_LARGE, "metadata does not fit: %s", g_strerror(errnum));
   if (errnum)
     return dg_fs_fail(err, errnum, "write attribute " DG_FS_XATTR_META);
-  if (store_json(fd, meta, 0, err) == 0)
-    return 0;
-  if (err->code != DG_E_METADATA_TOO_LARGE)
-    return -1;
-  return store_json(fd, meta, DG_FS_JSON_TERSE, err);
+  for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
+    if (store_json(fd, meta, tries[i], err) == 0)
+      return 0;
+    if (err->code != DG_E_METADATA_TOO_LARGE)
+      return -1;
+  }
+  return -1;
 }
 
 int dg_fs_mark_store(const struct dg_fs *fs, int fd, struct dg_slice segment, struct dg_error *err)

@@ -33,8 +33,9 @@ void dg_fs_validator(const struct stat *stat, struct dg_fs_validator *ret_valida
 int dg_fs_meta_load(const struct dg_fs *fs, int fd, const struct stat *stat, enum dg_fs_role role,
                     struct dg_slice name, struct dg_meta *meta, struct dg_error *err);
 
-/* Attaches metadata to an open file. DG_E_METADATA_TOO_LARGE if the
- * filesystem has no room for it, even in terse form. */
+/* Attaches metadata to an open file, without the sizes of its parts if the
+ * filesystem has no room for those. DG_E_METADATA_TOO_LARGE if it has none for
+ * the rest either, even in terse form. */
 int dg_fs_meta_store(const struct dg_fs *fs, int fd, const struct dg_meta *meta, const char *step,
                      struct dg_error *err);
 

@@ -49,20 +49,27 @@ static void append_number(GString *out, const char *name, uint64_t value)
   g_string_append_printf(out, ",\"%s\":%" PRIu64, name, value);
 }
 
+/* except: a name to leave out, or NULL. */
 static void append_pairs(GString *out, const char *name, const struct dg_pair *pairs,
-                         uint32_t count)
+                         uint32_t count, const char *except)
 {
-  if (!count)
-    return;
-  g_string_append_printf(out, ",\"%s\":{", name);
+  bool any = false;
+
   for (uint32_t i = 0; i < count; i++) {
-    if (i)
+    if (except && pairs[i].name.len == strlen(except) &&
+        memcmp(pairs[i].name.data, except, pairs[i].name.len) == 0)
+      continue;
+    if (any)
       g_string_append_c(out, ',');
+    else
+      g_string_append_printf(out, ",\"%s\":{", name);
+    any = true;
     append_string(out, pairs[i].name);
     g_string_append_c(out, ':');
     append_string(out, pairs[i].value);
   }
-  g_string_append_c(out, '}');
+  if (any)
+    g_string_append_c(out, '}');
 }
 
 void dg_fs_time_append(GString *out, int64_t s, uint32_t ns)
@@ -134,7 +141,7 @@ int dg_fs_json_write(const struct dg_meta *meta, unsigned flags, GString *out,
   g_string_append_c(out, '"');
   if (meta->content_type.len)
     append_field(out, "content_type", meta->content_type);
-  append_pairs(out, "user_metadata", meta->user, meta->user_count);
+  append_pairs(out, "user_metadata", meta->user, meta->user_count, /* except= */ NULL);
   append_field(out, "note",
                (struct dg_slice){notes[meta->variant], strlen(notes[meta->variant])});
   if (meta->variant == DG_VARIANT_REFERENCE)
@@ -145,7 +152,8 @@ int dg_fs_json_write(const struct dg_meta *meta, unsigned flags, GString *out,
     append_number(out, "delta_size", meta->delta_size);
     append_field(out, "delta_cmd", terse ? DG_SLICE("") : meta->delta_cmd);
   }
-  append_pairs(out, "dg_ext", meta->extensions, meta->extension_count);
+  append_pairs(out, "dg_ext", meta->extensions, meta->extension_count,
+               flags & DG_FS_JSON_NO_PART_SIZES ? DG_EXTENSION_PART_SIZES : NULL);
   g_string_append_c(out, '}');
   return 0;
 }

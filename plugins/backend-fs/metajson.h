@@ -23,6 +23,8 @@
 /* Leaves out what only informs humans and can be had elsewhere
  * (original_name, delta_cmd): for filesystems with little room. */
 #define DG_FS_JSON_TERSE 1u
+/* Leaves out DG_EXTENSION_PART_SIZES. */
+#define DG_FS_JSON_NO_PART_SIZES 2u
 
 /* Appends the JSON of meta. DG_E_INVALID_ARGUMENT if a text is not UTF-8 or
  * the variant is unknown. [any] */

@@ -186,7 +186,8 @@ static const char *note_of(uint32_t variant)
 
 int dg_s3_meta_write(const struct dg_meta *meta, GPtrArray *pairs, struct dg_error *err)
 {
-  static const char *const optional[] = {"dg-delta-cmd", "dg-original-name"};
+  static const char *const optional[] = {"dg-delta-cmd", EXTENSION_PREFIX DG_EXTENSION_PART_SIZES,
+                                         "dg-original-name"};
 
   add_text(pairs, "dg-tool", meta->tool);
   add_text(pairs, "dg-original-name", meta->original_name);

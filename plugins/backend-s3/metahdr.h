@@ -30,8 +30,9 @@
 #define DG_S3_META_MAX 2048u
 
 /* Appends name, value, ... to pairs (strings, transferred), names without
- * x-amz-meta-. What only informs humans (dg-delta-cmd, dg-original-name) is
- * left out when there is no room. DG_E_METADATA_TOO_LARGE. */
+ * x-amz-meta-. What only informs humans (dg-delta-cmd, dg-original-name) and
+ * the sizes of the parts are left out when there is no room.
+ * DG_E_METADATA_TOO_LARGE. */
 int dg_s3_meta_write(const struct dg_meta *meta, GPtrArray *pairs, struct dg_error *err);
 
 /* Fills an empty meta. Never fails for what upstream holds: an object without

@@ -76,6 +76,19 @@ def single_parts_can_be_read():
 
 
 @case
+def any_of_many_unequal_parts_can_be_read():
+    pieces = [body(1 + n * 7 % 300, n) for n in range(300)]
+    upload = create("many")
+    complete("many", upload, [part("many", upload, n, piece) for n, piece in enumerate(pieces, 1)])
+    for number in (1, 2, 150, 299, 300):
+        answer = s3.get_object(Bucket="parts", Key="many", PartNumber=number)
+        same((answer["PartsCount"], answer["Body"].read()), (300, pieces[number - 1]))
+        head = s3.head_object(Bucket="parts", Key="many", PartNumber=number)
+        same((head["PartsCount"], head["ContentLength"]), (300, len(pieces[number - 1])))
+    same(error_of(s3.get_object, Bucket="parts", Key="many", PartNumber=301)[0], 416)
+
+
+@case
 def uploads_survive_a_restart():
     pieces = [body(5 * MIB, 4), body(100, 5)]
     upload = create("restart.zip", Metadata={"kept": "yes"})

@@ -340,6 +340,49 @@ START_TEST(the_longest_key_with_two_kilobytes_of_metadata_fits_a_real_disk)
 }
 END_TEST
 
+/* Puts an object whose list of part sizes has this length; is the list kept? */
+static bool keeps_part_sizes(struct fs_fixture *where, size_t len)
+{
+  struct dg_meta *meta = dg_meta_new(), *back = dg_meta_new();
+  g_autofree char *sizes = g_strnfill(len, '1');
+  struct dg_item item = fs_item("many", DG_VARIANT_PASSTHROUGH);
+  struct dg_error err = {0};
+  bool kept;
+
+  meta->variant = DG_VARIANT_PASSTHROUGH;
+  ck_assert_int_eq(dg_meta_add_user(meta, DG_SLICE("k"), DG_SLICE("v"), &err), 0);
+  ck_assert_int_eq(dg_meta_set(meta, DG_FIELD_ORIGINAL_NAME, DG_SLICE("many"), &err), 0);
+  ck_assert_int_eq(dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES), fs_slice(sizes),
+                                         &err),
+                   0);
+  ck_assert_int_eq(dg_meta_add_extension(meta, DG_SLICE("cache-control"), DG_SLICE("private"),
+                                         &err),
+                   0);
+  ck_assert_msg(fs_put_meta(where, "many", "body", 4, meta, &err) == 0, "%s", err.detail);
+  ck_assert_int_eq(where->ops->head(where->self, NULL, &item, back, &err), 0);
+  ck_assert_str_eq(dg_meta_user(back, "k").data, "v");
+  ck_assert_str_eq(back->original_name.data, "many");
+  ck_assert_str_eq(dg_meta_extension(back, "cache-control").data, "private");
+  kept = dg_meta_extension(back, DG_EXTENSION_PART_SIZES).len > 0;
+  if (kept)
+    ck_assert_str_eq(dg_meta_extension(back, DG_EXTENSION_PART_SIZES).data, sizes);
+  dg_meta_unref(meta);
+  dg_meta_unref(back);
+  return kept;
+}
+
+START_TEST(part_sizes_are_kept_as_long_as_they_fit_and_never_cost_the_object)
+{
+  struct fs_fixture *disk = fs_fixture_new(/* in_memory= */ false);
+
+  ck_assert(keeps_part_sizes(disk, 2500));
+  (void)keeps_part_sizes(disk, 39000); /* depends on the filesystem */
+  ck_assert(!keeps_part_sizes(disk, 70000)); /* more than Linux has room for */
+  ck_assert(keeps_part_sizes(disk, 2500));
+  fs_fixture_free(disk);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("backend-fs: metadata");
@@ -361,6 +404,7 @@ int main(void)
   tcase_add_test(tcase, a_put_writes_the_documented_json);
   tcase_add_test(tcase, metadata_beyond_the_filesystem_is_refused_and_the_old_object_stays);
   tcase_add_test(tcase, the_longest_key_with_two_kilobytes_of_metadata_fits_a_real_disk);
+  tcase_add_test(tcase, part_sizes_are_kept_as_long_as_they_fit_and_never_cost_the_object);
   suite_add_tcase(suite, tcase);
   runner = srunner_create(suite);
   srunner_run_all(runner, CK_NORMAL);

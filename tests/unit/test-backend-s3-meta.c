@@ -246,6 +246,33 @@ START_TEST(more_metadata_than_s3_keeps_is_refused)
 }
 END_TEST
 
+static const char *value_of(const GPtrArray *pairs, const char *name)
+{
+  for (guint i = 0; i + 1 < pairs->len; i += 2)
+    if (!strcmp(pairs->pdata[i], name))
+      return pairs->pdata[i + 1];
+  return NULL;
+}
+
+START_TEST(part_sizes_are_kept_as_long_as_they_fit_and_never_cost_the_object)
+{
+  for (size_t len = 100; len <= 40000; len *= 400) {
+    struct dg_meta *meta = read_lines(DG_VARIANT_DELTA, 401, LINES(DELTA_LINES));
+    g_autoptr(GPtrArray) pairs = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *sizes = g_strnfill(len, '1');
+    struct dg_error err = {0};
+
+    ck_assert_int_eq(dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES),
+                                           dg_slice_str(sizes), &err),
+                     0);
+    ck_assert_msg(dg_s3_meta_write(meta, pairs, &err) == 0, "%s", err.detail);
+    ck_assert(!value_of(pairs, "dg-ext-" DG_EXTENSION_PART_SIZES) == (len > 1000));
+    ck_assert_ptr_nonnull(value_of(pairs, "dg-original-name"));
+    dg_meta_unref(meta);
+  }
+}
+END_TEST
+
 /* ---- What listings believe ------------------------------------------------------------- */
 
 static struct dg_s3_entry listed(const char *etag, uint64_t size, int64_t modified_s)
@@ -365,6 +392,7 @@ int main(void)
   tcase_add_test(all, an_object_of_somebody_else_is_unmanaged);
   tcase_add_test(all, metadata_of_another_kind_than_the_name_is_corrupt);
   tcase_add_test(all, more_metadata_than_s3_keeps_is_refused);
+  tcase_add_test(all, part_sizes_are_kept_as_long_as_they_fit_and_never_cost_the_object);
   tcase_add_test(all, facts_are_believed_while_the_listing_agrees);
   tcase_add_test(all, facts_seen_in_the_second_of_a_change_are_not_believed);
   tcase_add_test(all, the_index_stays_within_its_budget);

@@ -4,11 +4,13 @@
 
 #include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "common/slice.h"
 #include "core/engine/locks.h"
 #include "core/engine/metacache.h"
+#include "core/engine/partsizes.h"
 #include "core/engine/permits.h"
 
 static const struct dg_call patient = {.struct_size = sizeof patient};
@@ -195,6 +197,111 @@ START_TEST(the_budget_holds_and_the_oldest_go_first)
 }
 END_TEST
 
+/* ---- Sizes of parts --------------------------------------------------------------------- */
+
+#define MANY 10000u
+
+static void assert_all_found(const uint64_t *sizes, uint32_t count, const char *text)
+{
+  struct dg_slice slice = dg_slice_str(text);
+  struct dg_range range;
+  uint64_t offset = 0, whole = 0;
+
+  for (uint32_t i = 0; i < count; i++)
+    whole += sizes[i];
+  for (uint32_t i = 0; i < count; i += i + 100 < count ? 97 : 1) {
+    offset = 0;
+    for (uint32_t j = 0; j < i; j++)
+      offset += sizes[j];
+    ck_assert(dg_part_sizes_find(slice, i + 1, whole, &range));
+    ck_assert_uint_eq(range.offset, offset);
+    ck_assert_uint_eq(range.length, sizes[i]);
+  }
+  ck_assert(!dg_part_sizes_find(slice, 0, whole, &range));
+  ck_assert(!dg_part_sizes_find(slice, count + 1, whole, &range));
+  /* Nothing past the end of an object that is shorter than they say. */
+  ck_assert(sizes[count - 1] == 0 || !dg_part_sizes_find(slice, count, whole - 1, &range));
+}
+
+static void assert_kept(const uint64_t *sizes, uint32_t count, size_t len_max)
+{
+  g_autofree char *text = dg_part_sizes_write(sizes, count);
+
+  ck_assert_uint_le(strlen(text), len_max);
+  assert_all_found(sizes, count, text);
+}
+
+START_TEST(equal_parts_with_a_smaller_last_one_take_a_few_bytes)
+{
+  g_autofree uint64_t *sizes = g_new(uint64_t, MANY);
+  g_autofree char *text = NULL;
+
+  for (uint32_t i = 0; i < MANY; i++)
+    sizes[i] = UINT64_C(5) << 30;
+  sizes[MANY - 1] = 1;
+  text = dg_part_sizes_write(sizes, MANY);
+  ck_assert_str_eq(text, "5368709120x9999,1");
+  assert_all_found(sizes, MANY, text);
+  assert_kept(sizes, 1, 10);
+}
+END_TEST
+
+START_TEST(ten_thousand_unequal_parts_are_kept_without_loss)
+{
+  g_autofree uint64_t *sizes = g_new(uint64_t, MANY);
+  uint32_t state = 1;
+
+  /* 5 to 8 MiB, as a program that cuts by content makes them. */
+  for (uint32_t i = 0; i < MANY; i++) {
+    state = state * 1664525u + 1013904223u;
+    sizes[i] = (UINT64_C(5) << 20) + state % (3u << 20);
+  }
+  sizes[MANY - 1] = 77;
+  assert_kept(sizes, MANY, 39000);
+  /* The widest the S3 limit allows still fits an attribute of 64 KiB. */
+  for (uint32_t i = 0; i < MANY; i++) {
+    state = state * 1664525u + 1013904223u;
+    sizes[i] = ((uint64_t)state << 1) % (UINT64_C(5) << 30);
+  }
+  assert_kept(sizes, MANY, 57000);
+  /* Runs in between: less than a part each would take. */
+  for (uint32_t i = 0; i < MANY; i++)
+    sizes[i] = (UINT64_C(5) << 20) + i / 20 * 1000;
+  assert_kept(sizes, MANY, 2100);
+  /* Some without a byte. */
+  for (uint32_t i = 0; i < MANY; i++)
+    sizes[i] = i % 3 ? 0 : i;
+  assert_kept(sizes, MANY, 20000);
+}
+END_TEST
+
+START_TEST(a_damaged_list_of_sizes_is_never_believed)
+{
+  static const char *const bad[] = {"", "x", ",", "5x", "5x0", "5,x", "~", "~!", "~AAAA", "~gICAgICAgICAgICAAA==",
+                                    "18446744073709551615x2,1", "1,18446744073709551615"};
+  g_autofree uint64_t *sizes = g_new(uint64_t, 1000);
+  g_autofree char *text = NULL;
+  struct dg_range range;
+  uint32_t state = 7;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+    ck_assert_msg(!dg_part_sizes_find(dg_slice_str(bad[i]), 2, 1000, &range), "'%s'", bad[i]);
+  for (uint32_t i = 0; i < 1000; i++)
+    sizes[i] = i * 37 % 1009;
+  text = dg_part_sizes_write(sizes, 1000);
+  ck_assert_int_eq(text[0], '~');
+  for (uint32_t i = 0; i < 20000; i++) {
+    g_autofree char *hurt = g_strdup(text);
+
+    state = state * 1664525u + 1013904223u;
+    hurt[1 + (i < 64 ? i / 8 : state % (strlen(text) - 1))] = "ABCZaz09+/=~"[state >> 8 & 7];
+    if (dg_part_sizes_find(dg_slice_of(hurt, strlen(text) - (i % 5) * 4), 1 + state % 1100, 500000,
+                           &range))
+      ck_assert_uint_le(range.offset + range.length, 500000);
+  }
+}
+END_TEST
+
 static Suite *parts_suite(void)
 {
   Suite *suite = suite_create("engine parts");
@@ -206,6 +313,9 @@ static Suite *parts_suite(void)
   tcase_add_test(cases, a_busy_codec_says_slow_down);
   tcase_add_test(cases, what_was_fetched_before_a_write_ended_is_not_kept);
   tcase_add_test(cases, the_budget_holds_and_the_oldest_go_first);
+  tcase_add_test(cases, equal_parts_with_a_smaller_last_one_take_a_few_bytes);
+  tcase_add_test(cases, ten_thousand_unequal_parts_are_kept_without_loss);
+  tcase_add_test(cases, a_damaged_list_of_sizes_is_never_believed);
   suite_add_tcase(suite, cases);
   return suite;
 }

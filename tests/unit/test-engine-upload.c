@@ -177,6 +177,61 @@ START_TEST(parts_become_one_object_with_a_composite_etag)
 }
 END_TEST
 
+START_TEST(every_one_of_many_unequal_parts_can_be_found)
+{
+  enum { COUNT = 150 };
+  static struct dg_part_result parts[COUNT];
+  g_autoptr(GBytes) bytes = double_bytes(2 * COUNT, 5);
+  struct dg_put_result result;
+  struct dg_object_info info;
+  struct dg_range range;
+  uint64_t offset = 0;
+
+  assert_ok(create("many.txt", DG_SUM_NONE, false, up.id));
+  for (uint32_t i = 0; i < COUNT; i++) {
+    g_autoptr(GBytes) body = g_bytes_new_from_bytes(bytes, 0, COUNT + i * 7 % COUNT);
+
+    assert_ok(send_part("many.txt", up.id, i + 1, body, &parts[i]));
+  }
+  assert_ok(complete("many.txt", up.id, parts, COUNT, "", &result));
+  assert_ok(dg_engine_head(engine.engine, &double_call, double_str("b"), double_str("many.txt"),
+                           &info, &err));
+  for (uint32_t i = 0; i < COUNT; i++) {
+    assert_ok(dg_object_part_range(&info, i + 1, &range, &err));
+    ck_assert_uint_eq(range.offset, offset);
+    ck_assert_uint_eq(range.length, parts[i].size_bytes);
+    offset += range.length;
+  }
+  ck_assert_uint_eq(offset, info.size_bytes);
+  assert_code(dg_object_part_range(&info, COUNT + 1, &range, &err), DG_E_INVALID_RANGE);
+  dg_object_info_clear(&info);
+}
+END_TEST
+
+/* A backend without room for the sizes, or an older writer, left them out. */
+START_TEST(sizes_that_were_not_recorded_fail_the_part_number_alone)
+{
+  struct dg_meta *meta = dg_meta_new();
+  struct dg_object_info info;
+  struct dg_range range;
+  g_autoptr(GBytes) body = double_bytes(1000, 1);
+
+  meta->variant = DG_VARIANT_PASSTHROUGH;
+  meta->file_size = 1000;
+  assert_ok(dg_meta_set(meta, DG_FIELD_MULTIPART_ETAG,
+                        DG_SLICE("\"0123456789abcdef0123456789abcdef-3\""), &err));
+  double_store_put(store, "b", "bare.txt", DG_VARIANT_PASSTHROUGH, body, meta);
+  dg_meta_unref(meta);
+  assert_ok(dg_engine_head(engine.engine, &double_call, double_str("b"), double_str("bare.txt"),
+                           &info, &err));
+  ck_assert_uint_eq(info.part_count, 3);
+  assert_code(dg_object_part_range(&info, 3, &range, &err), DG_E_NOT_IMPLEMENTED);
+  assert_code(dg_object_part_range(&info, 4, &range, &err), DG_E_INVALID_RANGE);
+  dg_object_info_clear(&info);
+  assert_reads("bare.txt", body);
+}
+END_TEST
+
 START_TEST(an_eligible_upload_becomes_a_delta)
 {
   struct dg_put_result result;
@@ -461,8 +516,11 @@ static Suite *upload_suite(void)
   Suite *suite = suite_create("engine uploads");
   TCase *cases = tcase_create("uploads");
 
+  tcase_set_timeout(cases, 60); /* every part is synced to the disk */
   tcase_add_checked_fixture(cases, setup, teardown);
   tcase_add_test(cases, parts_become_one_object_with_a_composite_etag);
+  tcase_add_test(cases, every_one_of_many_unequal_parts_can_be_found);
+  tcase_add_test(cases, sizes_that_were_not_recorded_fail_the_part_number_alone);
   tcase_add_test(cases, an_eligible_upload_becomes_a_delta);
   tcase_add_test(cases, an_upload_survives_a_restart);
   tcase_add_test(cases, a_full_object_checksum_is_that_of_the_bytes);
