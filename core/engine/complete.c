@@ -334,11 +334,13 @@ int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *ca
     if (rc == 0)
       leave_done(engine, plan.upload, &result);
     g_mutex_lock(&plan.upload->mutex);
-    plan.upload->state = rc == 0 ? DG_UPLOAD_DONE : DG_UPLOAD_OPEN;
+    if (rc == 0)
+      dg_upload_end_locked(engine->uploads, plan.upload, DG_UPLOAD_DONE);
+    else
+      plan.upload->state = DG_UPLOAD_OPEN;
     dg_upload_touch_locked(plan.upload);
     g_cond_broadcast(&plan.upload->changed);
     g_mutex_unlock(&plan.upload->mutex);
-    (void)dg_upload_table_open_count(engine->uploads);
   }
   plan_clear(&plan);
   dg_upload_unref(plan.upload);

@@ -16,6 +16,8 @@ struct dg_upload_table {
   struct dg_engine *engine;
   GMutex mutex; /* guards uploads */
   GHashTable *uploads; /* id -> struct dg_upload * */
+  GMutex count_mutex; /* guards open_count, and that the metric says the same */
+  uint64_t open_count; /* uploads OPEN or COMPLETING, and those being created */
 };
 
 static struct dg_upload *upload_ref(struct dg_upload *upload)
@@ -52,32 +54,53 @@ void dg_upload_touch_locked(struct dg_upload *upload)
   upload->touched_mono_ms = dg_time_mono_ms();
 }
 
-static uint64_t count_open_locked(struct dg_upload_table *table)
+/* ---- How many are open ---------------------------------------------------------------- */
+
+static void set_count_locked(struct dg_upload_table *table, uint64_t count)
 {
-  GHashTableIter iter;
-  gpointer value;
-  uint64_t count = 0;
-
-  g_hash_table_iter_init(&iter, table->uploads);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    struct dg_upload *upload = value;
-
-    g_mutex_lock(&upload->mutex);
-    count += upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING;
-    g_mutex_unlock(&upload->mutex);
-  }
+  table->open_count = count;
   dg_metrics_set(table->engine->metrics, DG_METRIC_MULTIPART_UPLOADS_INFLIGHT, NULL, NULL,
                  (double)count);
-  return count;
+}
+
+/* A place for one more, which the caller gives back or fills with an upload. */
+static int take_place(struct dg_upload_table *table, uint64_t open_max, struct dg_error *err)
+{
+  int rc = 0;
+
+  g_mutex_lock(&table->count_mutex);
+  if (open_max && table->open_count >= open_max)
+    rc = dg_fail(err, DG_E_SLOW_DOWN,
+                 "%" G_GUINT64_FORMAT " multipart uploads are open (max_multipart_uploads)",
+                 table->open_count);
+  else
+    set_count_locked(table, table->open_count + 1);
+  g_mutex_unlock(&table->count_mutex);
+  return rc;
+}
+
+static void give_place_back(struct dg_upload_table *table)
+{
+  g_mutex_lock(&table->count_mutex);
+  set_count_locked(table, table->open_count - 1);
+  g_mutex_unlock(&table->count_mutex);
+}
+
+void dg_upload_end_locked(struct dg_upload_table *table, struct dg_upload *upload,
+                          enum dg_upload_state state)
+{
+  if (upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING)
+    give_place_back(table);
+  upload->state = state;
 }
 
 uint64_t dg_upload_table_open_count(struct dg_upload_table *table)
 {
   uint64_t count;
 
-  g_mutex_lock(&table->mutex);
-  count = count_open_locked(table);
-  g_mutex_unlock(&table->mutex);
+  g_mutex_lock(&table->count_mutex);
+  count = table->open_count;
+  g_mutex_unlock(&table->count_mutex);
   return count;
 }
 
@@ -108,6 +131,8 @@ static void load_all(struct dg_upload_table *table)
                            DG_METRIC_MULTIPART_SWEEP_ORPHAN_RELAY_FILES_TOTAL, NULL, NULL, NULL,
                            1);
         }
+      if (upload->state == DG_UPLOAD_OPEN)
+        (void)take_place(table, /* open_max= */ 0, NULL);
       g_hash_table_insert(table->uploads, upload->id, upload);
     } else {
       (void)dg_upload_remove_dir(upload->dir);
@@ -128,6 +153,7 @@ int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_t
   (void)err;
   table->engine = engine;
   g_mutex_init(&table->mutex);
+  g_mutex_init(&table->count_mutex);
   table->uploads =
     g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)dg_upload_unref);
   load_all(table);
@@ -142,6 +168,7 @@ void dg_upload_table_free(struct dg_upload_table *table)
     return;
   g_hash_table_unref(table->uploads);
   g_mutex_clear(&table->mutex);
+  g_mutex_clear(&table->count_mutex);
   g_free(table);
 }
 
@@ -160,31 +187,15 @@ static int check_checksum_type(const struct dg_put_request *request, bool *ret_f
   return 0;
 }
 
-int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call,
-                            const struct dg_put_request *request, char ret_id[33],
-                            struct dg_error *err)
+/* On disk and in the table, from a place already taken. */
+static int add_upload(struct dg_engine *engine, const struct dg_put_request *request, bool full,
+                      char ret_id[33], struct dg_error *err)
 {
   struct dg_upload_table *table = engine->uploads;
   struct dg_upload *upload;
-  struct dg_route route;
   uint8_t random[DG_UPLOAD_ID_LEN / 2];
   char id[DG_UPLOAD_ID_LEN + 1];
-  uint64_t open_count, open_max;
-  bool full = false;
-  int rc;
 
-  if (check_checksum_type(request, &full, err) < 0 ||
-      dg_route_open(engine, call, request->bucket, &route, err) < 0)
-    return -1;
-  rc = dg_backend_bucket_head(route.backend, call, dg_slice_str(route.bucket), err);
-  open_max = route.snapshot->max_multipart_uploads;
-  dg_route_clear(&route);
-  if (rc < 0)
-    return -1;
-  open_count = dg_upload_table_open_count(table);
-  if (open_max && open_count >= open_max)
-    return dg_fail(err, DG_E_SLOW_DOWN, "%" G_GUINT64_FORMAT
-                   " multipart uploads are open (max_multipart_uploads)", open_count);
   if (RAND_bytes(random, sizeof random) != 1)
     return dg_fail(err, DG_E_INTERNAL, "no random bytes for an upload id");
   dg_hex_encode(random, sizeof random, id);
@@ -205,10 +216,33 @@ int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call
   }
   g_mutex_lock(&table->mutex);
   g_hash_table_insert(table->uploads, upload->id, upload);
-  (void)count_open_locked(table);
   g_mutex_unlock(&table->mutex);
   memcpy(ret_id, id, sizeof id);
   return 0;
+}
+
+int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call,
+                            const struct dg_put_request *request, char ret_id[33],
+                            struct dg_error *err)
+{
+  struct dg_upload_table *table = engine->uploads;
+  struct dg_route route;
+  bool full = false;
+  int rc;
+
+  if (check_checksum_type(request, &full, err) < 0 ||
+      dg_route_open(engine, call, request->bucket, &route, err) < 0)
+    return -1;
+  rc = dg_backend_bucket_head(route.backend, call, dg_slice_str(route.bucket), err);
+  if (rc == 0)
+    rc = take_place(table, route.snapshot->max_multipart_uploads, err);
+  dg_route_clear(&route);
+  if (rc < 0)
+    return -1;
+  rc = add_upload(engine, request, full, ret_id, err);
+  if (rc < 0)
+    give_place_back(table);
+  return rc;
 }
 
 int dg_upload_find(struct dg_upload_table *table, struct dg_slice bucket, struct dg_slice key,
@@ -242,7 +276,6 @@ static uint64_t remove_upload(struct dg_upload_table *table, struct dg_upload *u
   g_mutex_lock(&table->mutex);
   if (g_hash_table_lookup(table->uploads, upload->id) == upload)
     (void)g_hash_table_remove(table->uploads, upload->id);
-  (void)count_open_locked(table);
   g_mutex_unlock(&table->mutex);
   return freed;
 }
@@ -263,7 +296,7 @@ int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
   else if (upload->state != DG_UPLOAD_OPEN)
     rc = dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the upload is over");
   else
-    upload->state = DG_UPLOAD_GONE;
+    dg_upload_end_locked(engine->uploads, upload, DG_UPLOAD_GONE);
   g_mutex_unlock(&upload->mutex);
   if (rc == 0)
     (void)remove_upload(engine->uploads, upload);
@@ -300,7 +333,7 @@ void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket
     g_mutex_lock(&upload->mutex);
     drop = upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_DONE;
     if (drop)
-      upload->state = DG_UPLOAD_GONE;
+      dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
     g_mutex_unlock(&upload->mutex);
     if (drop)
       (void)remove_upload(table, upload);
@@ -326,7 +359,7 @@ static void sweep(struct dg_upload_table *table, const char *phase)
            now_ms - upload->touched_mono_ms >= idle_max_ms;
     old = upload->state == DG_UPLOAD_DONE && dg_time_now_s() - upload->done_s >= DG_REPLAY_S;
     if (idle || old)
-      upload->state = DG_UPLOAD_GONE;
+      dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
     g_mutex_unlock(&upload->mutex);
     if (!idle && !old)
       continue;

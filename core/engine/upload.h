@@ -10,8 +10,8 @@
  * State:  OPEN -> COMPLETING -> DONE (kept a while) -> gone
  *          ^---- on failure --'
  *
- * Lock order: table mutex, then an upload's mutex. Neither is held while bytes
- * move. */
+ * Lock order: table mutex, then an upload's mutex, then the mutex of the count.
+ * None is held while bytes move. */
 #ifndef DG_CORE_ENGINE_UPLOAD_H
 #define DG_CORE_ENGINE_UPLOAD_H
 
@@ -60,7 +60,10 @@ struct dg_upload {
 int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_table,
                         struct dg_error *err);
 void dg_upload_table_free(struct dg_upload_table *table);
-uint64_t dg_upload_table_open_count(struct dg_upload_table *table);
+uint64_t dg_upload_table_open_count(struct dg_upload_table *table); /* O(1) */
+/* With upload->mutex: turns it DONE or GONE, and another one may be created. */
+void dg_upload_end_locked(struct dg_upload_table *table, struct dg_upload *upload,
+                          enum dg_upload_state state);
 void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket);
 
 /* A new reference to the upload of that id, bucket and key; DG_E_NO_SUCH_UPLOAD. */

@@ -466,6 +466,71 @@ START_TEST(too_many_uploads_are_refused)
 }
 END_TEST
 
+static gint created_count;
+
+static gpointer create_in_thread(gpointer number)
+{
+  g_autofree char *key = g_strdup_printf("t%u", GPOINTER_TO_UINT(number));
+  struct dg_put_request request = {.bucket = double_str("b"), .key = double_str(key)};
+  struct dg_error error;
+  char id[33];
+
+  for (uint32_t i = 0; i < 10; i++) {
+    if (dg_engine_upload_create(engine.engine, &double_call, &request, id, &error) == 0)
+      (void)g_atomic_int_add(&created_count, 1);
+    else
+      ck_assert_int_eq(error.code, DG_E_SLOW_DOWN);
+  }
+  return NULL;
+}
+
+START_TEST(racing_creates_never_exceed_the_limit)
+{
+  enum { CREATORS = 8, LIMIT = 13 };
+  GThread *threads[CREATORS];
+  struct dg_engine_stats stats;
+
+  double_settings.max_uploads = LIMIT;
+  reopen();
+  created_count = 0;
+  for (uint32_t i = 0; i < CREATORS; i++)
+    threads[i] = g_thread_new("create", create_in_thread, GUINT_TO_POINTER(i));
+  for (uint32_t i = 0; i < CREATORS; i++)
+    g_thread_join(threads[i]);
+  ck_assert_int_eq(created_count, LIMIT);
+  dg_engine_stats(engine.engine, &stats);
+  ck_assert_uint_eq(stats.uploads_inflight, LIMIT);
+}
+END_TEST
+
+START_TEST(an_upload_that_ends_or_fails_to_begin_makes_room_for_another)
+{
+  struct dg_put_result result;
+  struct dg_engine_stats stats;
+  char id[33];
+
+  double_settings.max_uploads = 1;
+  reopen();
+  assert_ok(dg_fault_set("engine.upload.create:ENOSPC", &err));
+  assert_code(create("1", DG_SUM_NONE, false, id), DG_E_NO_SPACE);
+  assert_ok(dg_fault_set(NULL, &err));
+  for (uint32_t i = 0; i < 3; i++) {
+    upload_three("big.txt", DG_SUM_NONE, false);
+    assert_code(create("2", DG_SUM_NONE, false, id), DG_E_SLOW_DOWN);
+    reopen(); /* counted again from the disk */
+    assert_code(create("2", DG_SUM_NONE, false, id), DG_E_SLOW_DOWN);
+    if (i == 0)
+      assert_ok(dg_engine_upload_abort(engine.engine, &double_call, double_str("b"),
+                                       double_str("big.txt"), double_str(up.id), &err));
+    else
+      assert_ok(complete("big.txt", up.id, up.parts, 3, "", &result));
+    drop_three();
+  }
+  dg_engine_stats(engine.engine, &stats);
+  ck_assert_uint_eq(stats.uploads_inflight, 0);
+}
+END_TEST
+
 struct completer {
   struct dg_put_result result;
   struct dg_error error;
@@ -533,6 +598,8 @@ static Suite *upload_suite(void)
   tcase_add_test(cases, idle_uploads_and_orphans_go_at_the_start);
   tcase_add_test(cases, a_part_that_rots_is_found);
   tcase_add_test(cases, too_many_uploads_are_refused);
+  tcase_add_test(cases, racing_creates_never_exceed_the_limit);
+  tcase_add_test(cases, an_upload_that_ends_or_fails_to_begin_makes_room_for_another);
   tcase_add_test(cases, identical_completes_share_one_commit);
   suite_add_tcase(suite, cases);
   return suite;
