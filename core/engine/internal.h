@@ -108,9 +108,6 @@ int dg_object_check_usable(const struct dg_meta *meta, struct dg_error *err);
 /* A checksum extension's name for DG_SUM_*: "checksum-crc32" ..., or NULL. */
 const char *dg_checksum_extension(uint32_t kind);
 
-/* Call time out of the deadline: true once it has passed or the client left. */
-int dg_call_check(const struct dg_call *call, struct dg_error *err);
-
 /* ---- Reading: read.c, deltaread.c ------------------------------------------ */
 
 /* [worker] A verified reader over a range of a delta object's plaintext.

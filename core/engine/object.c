@@ -222,10 +222,3 @@ int dg_object_check_usable(const struct dg_meta *meta, struct dg_error *err)
     return dg_fail(err, DG_E_CORRUPT, "a delta that has lost its metadata");
   return 0;
 }
-
-int dg_call_check(const struct dg_call *call, struct dg_error *err)
-{
-  if (call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
-    return dg_fail(err, DG_E_CANCELLED, "the client left");
-  return 0;
-}

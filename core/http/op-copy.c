@@ -4,12 +4,11 @@
 
 #include "core/http/op.h"
 
+#include "core/plug/stream.h"
 #include "core/s3/answers.h"
 #include "core/s3/range.h"
 
 #include "common/banned.h"
-
-#define COPY_CHUNK_BYTES (256u * 1024u)
 
 struct source {
   char *memory;
@@ -131,20 +130,9 @@ static int resolve_part(void *receiver, const struct dg_object_info *info, struc
   return wanted.len ? dg_copy_range_parse(wanted, info->size_bytes, range, err) : 0;
 }
 
-static int pump_part(struct dg_reader *reader, struct dg_part_put *part, struct dg_error *err)
+static int write_part(void *part, const void *data, size_t len, struct dg_error *err)
 {
-  g_autofree char *chunk = g_malloc(COPY_CHUNK_BYTES);
-
-  for (;;) {
-    size_t len;
-
-    if (reader->ops->read(reader, chunk, COPY_CHUNK_BYTES, &len, err) < 0)
-      return -1;
-    if (len == 0)
-      return 0;
-    if (dg_part_write(part, chunk, len, err) < 0)
-      return -1;
-  }
+  return dg_part_write(part, data, len, err);
 }
 
 static int copy_part(struct dg_exchange *x, const struct source *source, uint32_t part_no,
@@ -165,12 +153,12 @@ static int copy_part(struct dg_exchange *x, const struct source *source, uint32_
   if (dg_engine_part_open(x->server->engine, &x->call, x->target.bucket, x->target.key,
                           dg_op_query(x, "uploadId"), part_no, range.length, DG_SUM_NONE, &part,
                           err) == 0) {
-    if (pump_part(reader, part, err) < 0)
+    if (dg_reader_drain(reader, &x->call, write_part, part, err) < 0)
       dg_part_abort(part);
     else
       result = dg_part_commit(part, &expect, ret_result, err);
   }
-  reader->ops->close(reader);
+  dg_reader_close(reader);
   return result;
 }
 

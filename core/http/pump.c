@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/plug/stream.h"
+
 #include "common/banned.h"
 
 /* A chunk that a slow source has not filled after this goes out as it is. */
@@ -89,8 +91,7 @@ static void close_reader(struct dg_stream *stream)
 
   stream->x.response.reader = NULL;
   stream->reading = false;
-  if (reader)
-    reader->ops->close(reader);
+  dg_reader_close(reader);
 }
 
 /* The rest as a plain file, which the loop sends without us: 1 if it is one,
@@ -104,8 +105,7 @@ static int take_file(struct dg_stream *stream, struct dg_error *err)
 
   stream->asked_file = true;
   if (!stream->may_sendfile || stream->reader_left < DG_GATE_SENDFILE_MIN ||
-      !reader->ops->file_range ||
-      reader->ops->file_range(reader, &fd, &offset, &length, &refused) < 0)
+      dg_reader_file_range(reader, &fd, &offset, &length, &refused) < 0)
     return 0;
   if (length != stream->reader_left) {
     (void)close(fd);
@@ -138,7 +138,7 @@ static int read_block(struct dg_stream *stream, struct dg_block **ret_block, str
       dg_block_free(block);
       return dg_fail(err, DG_E_CANCELLED, "the client left during the download");
     }
-    if (reader->ops->read(reader, block->data + block->len, room - block->len, &got, err) < 0) {
+    if (dg_reader_read(reader, block->data + block->len, room - block->len, &got, err) < 0) {
       dg_block_free(block);
       return -1;
     }

@@ -3,6 +3,8 @@
 
 #include "core/plug/stream.h"
 
+#include "common/clock.h"
+
 #include "common/banned.h"
 
 /* Is `op` within the struct the other side was built with, and set? */
@@ -73,6 +75,46 @@ void dg_reader_close(struct dg_reader *reader)
 {
   if (reader)
     reader->ops->close(reader);
+}
+
+int dg_call_check(const struct dg_call *call, struct dg_error *err)
+{
+  if (!call)
+    return 0;
+  if (call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
+    return dg_fail(err, DG_E_CANCELLED, "the client left");
+  if (call->deadline_mono_ms && dg_time_mono_ms() > call->deadline_mono_ms)
+    return dg_fail(err, DG_E_TIMEOUT, "the request's deadline has passed");
+  return 0;
+}
+
+int dg_reader_drain(struct dg_reader *reader, const struct dg_call *call, dg_sink_fn sink,
+                    void *receiver, struct dg_error *err)
+{
+  g_autofree char *chunk = g_malloc(DG_STREAM_CHUNK);
+
+  for (;;) {
+    size_t len = 0;
+
+    if (dg_call_check(call, err) < 0 ||
+        dg_reader_read(reader, chunk, DG_STREAM_CHUNK, &len, err) < 0)
+      return -1;
+    if (len == 0)
+      return 0;
+    if (sink(receiver, chunk, len, err) < 0)
+      return -1;
+  }
+}
+
+static int write_piece(void *writer, const void *data, size_t len, struct dg_error *err)
+{
+  return dg_writer_write(writer, data, len, err);
+}
+
+int dg_reader_copy(struct dg_reader *reader, const struct dg_call *call, struct dg_writer *writer,
+                   struct dg_error *err)
+{
+  return dg_reader_drain(reader, call, write_piece, writer, err);
 }
 
 int dg_writer_write(struct dg_writer *writer, const void *data, size_t len, struct dg_error *err)

@@ -21,6 +21,21 @@ int dg_reader_file_range(struct dg_reader *reader, int32_t *ret_fd, uint64_t *re
                          uint64_t *ret_length, struct dg_error *err);
 void dg_reader_close(struct dg_reader *reader); /* NULL is fine */
 
+/* DG_E_CANCELLED once the client has left, DG_E_TIMEOUT past the deadline. Ask
+ * between chunks. call NULL: never. [any] */
+int dg_call_check(const struct dg_call *call, struct dg_error *err);
+
+/* Takes a piece of a stream: 0, or -1 to end the walk. */
+typedef int (*dg_sink_fn)(void *receiver, const void *data, size_t len, struct dg_error *err);
+/* Gives the rest of reader to sink, DG_STREAM_CHUNK bytes at most a time, with
+ * dg_call_check() before each. The reader stays open. */
+int dg_reader_drain(struct dg_reader *reader, const struct dg_call *call, dg_sink_fn sink,
+                    void *receiver, struct dg_error *err);
+/* The same into a writer, which stays open too. */
+int dg_reader_copy(struct dg_reader *reader, const struct dg_call *call, struct dg_writer *writer,
+                   struct dg_error *err);
+#define DG_STREAM_CHUNK (256u * 1024u)
+
 int dg_writer_write(struct dg_writer *writer, const void *data, size_t len, struct dg_error *err);
 /* Frees the writer, success or not. ret_result may be NULL. */
 int dg_writer_commit(struct dg_writer *writer, const struct dg_item *item,

@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/meta.h"
 #include "core/plug/backend.h"
 #include "core/plug/codec.h"
@@ -358,6 +359,71 @@ START_TEST(a_read_goes_through_and_ends)
 }
 END_TEST
 
+/* Gives a byte a read, `left` times. */
+struct drip {
+  struct dg_reader reader; /* first */
+  uint32_t left, taken;
+  int32_t client_left;
+  uint32_t leaves_after; /* pieces taken when the client leaves; 0: it stays */
+};
+
+static int drip_read(struct dg_reader *reader, void *buffer, size_t capacity, size_t *ret_len,
+                     struct dg_error *err)
+{
+  struct drip *drip = (struct drip *)reader;
+
+  (void)capacity;
+  (void)err;
+  *ret_len = drip->left ? 1 : 0;
+  if (drip->left) {
+    *(char *)buffer = 'x';
+    drip->left--;
+  }
+  return 0;
+}
+
+static void drip_close(struct dg_reader *reader)
+{
+  (void)reader;
+}
+
+static const struct dg_reader_ops drip_ops = {
+  .struct_size = sizeof drip_ops, .read = drip_read, .close = drip_close};
+
+static int take_drop(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct drip *drip = receiver;
+
+  ck_assert_uint_eq(len, 1);
+  ck_assert_int_eq(*(const char *)data, 'x');
+  drip->taken++;
+  drip->client_left = drip->taken == drip->leaves_after;
+  return drip->taken == 90 ? dg_fail(err, DG_E_NO_SPACE, "full") : 0;
+}
+
+START_TEST(a_drained_stream_stops_at_its_end_or_with_its_client)
+{
+  struct drip drip = {.reader.ops = &drip_ops, .left = 50};
+  struct dg_call asked = {.struct_size = sizeof asked, .cancelled = &drip.client_left};
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_reader_drain(&drip.reader, &asked, take_drop, &drip, &err), 0);
+  ck_assert_uint_eq(drip.taken, 50);
+  drip = (struct drip){.reader.ops = &drip_ops, .left = 50, .leaves_after = 7};
+  ck_assert_int_eq(dg_reader_drain(&drip.reader, &asked, take_drop, &drip, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CANCELLED);
+  ck_assert_uint_eq(drip.taken, 7);
+  drip = (struct drip){.reader.ops = &drip_ops, .left = 50};
+  asked.deadline_mono_ms = dg_time_mono_ms() - 1;
+  ck_assert_int_eq(dg_reader_drain(&drip.reader, &asked, take_drop, &drip, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_TIMEOUT);
+  ck_assert_uint_eq(drip.taken, 0);
+  drip = (struct drip){.reader.ops = &drip_ops, .left = 100};
+  ck_assert_int_eq(dg_reader_drain(&drip.reader, /* call= */ NULL, take_drop, &drip, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_NO_SPACE);
+}
+END_TEST
+
 START_TEST(a_get_without_a_reader_is_an_error)
 {
   static const struct dg_item nothing = {
@@ -551,6 +617,7 @@ int main(void)
   tcase_add_test(modules, a_failed_create_names_instance_and_cause);
   tcase_add_test(modules, errors_without_a_known_code_become_internal);
   tcase_add_test(modules, a_read_goes_through_and_ends);
+  tcase_add_test(modules, a_drained_stream_stops_at_its_end_or_with_its_client);
   tcase_add_test(modules, a_get_without_a_reader_is_an_error);
   tcase_add_test(modules, an_item_the_engine_must_not_send_is_refused);
   tcase_add_test(files, a_missing_symbol_is_a_load_error_with_its_name);
