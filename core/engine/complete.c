@@ -172,32 +172,35 @@ static void plan_clear(struct plan *plan)
 
 /* ---- Bytes ---------------------------------------------------------------------------------- */
 
+struct feed {
+  struct dg_put *put;
+  uint32_t crc32c;
+};
+
+static int feed_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct feed *feed = receiver;
+
+  feed->crc32c = dg_crc32c(feed->crc32c, data, len);
+  return dg_put_write(feed->put, data, len, err);
+}
+
 static int feed_part(struct dg_put *put, const struct dg_upload *upload, const struct dg_part *part,
-                     char *buffer, struct dg_error *err)
+                     struct dg_error *err)
 {
   g_autofree char *path = dg_upload_part_path(upload, part->part_no);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct feed feed = {.put = put};
   struct dg_reader *reader;
-  uint32_t crc32c = 0;
-  int rc = 0;
+  int rc;
 
   if (fd < 0)
     return dg_fail(err, dg_errno_code(errno), "open '%s': %s", path, g_strerror(errno));
   (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
   reader = dg_file_reader_new(fd, 0, part->size_bytes);
-  while (rc == 0) {
-    size_t len = 0;
-
-    rc = dg_call_check(put->call, err);
-    if (rc == 0)
-      rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
-    if (rc < 0 || len == 0)
-      break;
-    crc32c = dg_crc32c(crc32c, buffer, len);
-    rc = dg_put_write(put, buffer, len, err);
-  }
+  rc = dg_reader_drain(reader, put->call, feed_piece, &feed, err);
   dg_reader_close(reader);
-  if (rc == 0 && crc32c != part->crc32c) {
+  if (rc == 0 && feed.crc32c != part->crc32c) {
     rc = dg_fail(err, DG_E_CORRUPT, "part %u of upload %s was damaged at rest", part->part_no,
                  upload->id);
     dg_engine_report_corrupt(put->engine, put->bucket, put->key, "part", err);
@@ -226,7 +229,6 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, const 
     .checksum_text = plan->composite ? dg_slice_str(plan->checksum_text) : DG_SLICE_NONE,
   };
   struct dg_put_expect expect = {0};
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
   struct dg_put *put;
   int rc = 0;
 
@@ -236,7 +238,7 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, const 
     return -1;
   dg_put_set_extra(put, &extra);
   for (uint32_t i = 0; rc == 0 && i < request->part_count; i++)
-    rc = feed_part(put, upload, &plan->parts[i], buffer, err);
+    rc = feed_part(put, upload, &plan->parts[i], err);
   if (rc < 0) {
     dg_put_abort(put);
     return -1;

@@ -36,23 +36,6 @@ static int64_t created_s(struct dg_engine *engine, const struct dg_call *call,
   return seconds;
 }
 
-static int copy_bytes(struct dg_put *put, struct dg_reader *reader, struct dg_error *err)
-{
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
-
-  for (;;) {
-    size_t len = 0;
-
-    if (dg_call_check(put->call, err) < 0 ||
-        dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err) < 0)
-      return -1;
-    if (len == 0)
-      return 0;
-    if (dg_put_write(put, buffer, len, err) < 0)
-      return -1;
-  }
-}
-
 /* What the copy inherits: content type, user metadata, headers; its checksum is
  * computed anew, its ETag becomes that of a plain object. */
 static struct dg_meta *inherited(const struct dg_meta *source)
@@ -241,7 +224,7 @@ int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
     put_request.checksum_kind = kind;
   rc = dg_engine_put_open(engine, call, &put_request, &put, err);
   if (rc == 0)
-    rc = copy_bytes(put, reader, err);
+    rc = dg_put_drain(put, reader, err);
   dg_reader_close(reader);
   if (rc == 0)
     rc = dg_put_commit(g_steal_pointer(&put), NULL, ret_result, err);

@@ -58,10 +58,14 @@ static void remove_idle_reference(struct dg_engine *engine, const struct dg_rout
 
   if (dg_backend_head(route->backend, call, &item, reference, &err) == 0 &&
       dg_backend_list(route->backend, call, &request, note_object, &in_use, &err) == 0 && !in_use) {
-    if (dg_fault("engine.delete.reference") != 0 ||
-        dg_backend_remove(route->backend, call, &item, &err) < 0)
-      dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s",
-                  DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix));
+    int number = dg_fault("engine.delete.reference");
+
+    if (number)
+      (void)dg_fail(&err, dg_errno_code(number), "injected at engine.delete.reference");
+    if (number || dg_backend_remove(route->backend, call, &item, &err) < 0)
+      dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
+                  DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix),
+                  DG_LOG_QUOTED(dg_slice_str(err.detail)));
     else if (dg_hex_decode(reference->file_sha256, sha256, sizeof sha256))
       dg_refcache_forget(engine->refs, sha256);
   }

@@ -234,7 +234,7 @@ static int open_unverified(struct delta_reader *self, const struct dg_meta *meta
                            struct dg_reader **ret_reader, struct dg_error *err)
 {
   struct dg_spool *spool = dg_spool_new(self->engine->spool_dir, SPOOL_MEMORY_BYTES);
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  g_autofree char *buffer = g_malloc(DG_STREAM_CHUNK);
   struct dg_checksum sum = {0};
   uint8_t actual[DG_SUM_MAX_BYTES];
   struct dg_reader *plain = NULL;
@@ -247,7 +247,7 @@ static int open_unverified(struct delta_reader *self, const struct dg_meta *meta
 
     rc = dg_call_check(self->call, err);
     if (rc == 0)
-      rc = decode_step(self, plain, buffer, DG_COPY_CHUNK, &len, err);
+      rc = decode_step(self, plain, buffer, DG_STREAM_CHUNK, &len, err);
     if (rc < 0 || len == 0)
       break;
     dg_checksum_update(&sum, buffer, len);

@@ -19,7 +19,6 @@
 
 #define DG_BUCKET_NAME_MAX 255u
 #define DG_MEMORY_BODY_MAX (256u * 1024u) /* bodies up to this may be cached whole */
-#define DG_COPY_CHUNK (256u * 1024u)      /* one step of a local copy */
 
 struct dg_upload_table;
 struct dg_route_cache;

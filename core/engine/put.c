@@ -112,6 +112,16 @@ int dg_put_write(struct dg_put *put, const void *data, size_t len, struct dg_err
   return dg_stage_write(put->stage, data, len, err);
 }
 
+static int put_piece(void *put, const void *data, size_t len, struct dg_error *err)
+{
+  return dg_put_write(put, data, len, err);
+}
+
+int dg_put_drain(struct dg_put *put, struct dg_reader *reader, struct dg_error *err)
+{
+  return dg_reader_drain(reader, put->call, put_piece, put, err);
+}
+
 void dg_put_abort(struct dg_put *put)
 {
   if (put)
@@ -237,11 +247,15 @@ static void remove_other(struct dg_put *put, const struct dg_found *found, uint3
 
   for (size_t i = 0; i < G_N_ELEMENTS(old); i++) {
     struct dg_item item;
+    int number;
 
     if (!old[i] || old[i]->variant == kept)
       continue;
     item = dg_route_item(&put->route, put->key, old[i]->variant);
-    if (dg_fault("engine.put.remove-other") != 0 ||
+    number = dg_fault("engine.put.remove-other");
+    if (number)
+      (void)dg_fail(&err, dg_errno_code(number), "injected at engine.put.remove-other");
+    if (number ||
         (dg_backend_remove(put->route.backend, put->call, &item, &err) < 0 &&
          err.code != DG_E_NO_SUCH_KEY))
       dg_log_warn(put->engine->log, "engine.stale_variant", "bucket=%s key=%s cause=%s",

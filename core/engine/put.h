@@ -17,6 +17,9 @@ struct dg_put_extra {
 };
 void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra);
 
+/* [worker] dg_put_write() for the rest of a stream, which stays open. */
+int dg_put_drain(struct dg_put *put, struct dg_reader *reader, struct dg_error *err);
+
 /* The reference of a deltaspace, as its metadata tells. */
 struct dg_basis {
   bool exists;

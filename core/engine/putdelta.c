@@ -30,7 +30,6 @@ static struct dg_item reference_item(const struct dg_put *put)
 static int rewrite(struct dg_put *put, const struct dg_meta *meta, struct dg_error *err)
 {
   struct dg_item item = reference_item(put);
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
   struct dg_meta *old = dg_meta_new();
   struct dg_reader *reader;
   struct dg_writer *writer;
@@ -45,16 +44,7 @@ static int rewrite(struct dg_put *put, const struct dg_meta *meta, struct dg_err
     dg_reader_close(reader);
     return -1;
   }
-  for (;;) {
-    size_t len = 0;
-
-    rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
-    if (rc < 0 || len == 0)
-      break;
-    rc = dg_writer_write(writer, buffer, len, err);
-    if (rc < 0)
-      break;
-  }
+  rc = dg_reader_copy(reader, put->call, writer, err);
   dg_reader_close(reader);
   if (rc < 0) {
     dg_writer_abort(writer);
@@ -63,15 +53,28 @@ static int rewrite(struct dg_put *put, const struct dg_meta *meta, struct dg_err
   return dg_writer_commit(writer, &item, meta, NULL, err);
 }
 
+struct digest {
+  struct dg_hashes *hashes;
+  uint64_t size_bytes;
+};
+
+static int digest_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct digest *digest = receiver;
+
+  (void)err;
+  dg_hashes_update(digest->hashes, data, len);
+  digest->size_bytes += len;
+  return 0;
+}
+
 static int digest_reference(struct dg_put *put, struct dg_meta *meta, struct dg_error *err)
 {
   struct dg_item item = reference_item(put);
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
-  struct dg_hashes *hashes;
+  struct digest digest = {0};
   struct dg_digests digests;
   struct dg_reader *reader;
   struct dg_meta *old = dg_meta_new();
-  uint64_t size = 0;
   char hex[65];
   int rc = dg_backend_get(put->route.backend, put->call, &item, (struct dg_range){0, DG_TO_END},
                           old, &reader, err);
@@ -83,22 +86,14 @@ static int digest_reference(struct dg_put *put, struct dg_meta *meta, struct dg_
   dg_meta_unref(old);
   if (rc < 0)
     return -1;
-  hashes = dg_hashes_new(DG_SUM_NONE);
-  for (;;) {
-    size_t len = 0;
-
-    rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
-    if (rc < 0 || len == 0)
-      break;
-    dg_hashes_update(hashes, buffer, len);
-    size += len;
-  }
+  digest.hashes = dg_hashes_new(DG_SUM_NONE);
+  rc = dg_reader_drain(reader, put->call, digest_piece, &digest, err);
   dg_reader_close(reader);
-  dg_hashes_finish(hashes, &digests);
-  dg_hashes_free(hashes);
+  dg_hashes_finish(digest.hashes, &digests);
+  dg_hashes_free(digest.hashes);
   if (rc < 0)
     return -1;
-  meta->file_size = size;
+  meta->file_size = digest.size_bytes;
   dg_hex_encode(digests.sha256, 32, hex);
   if (dg_meta_set(meta, DG_FIELD_FILE_SHA256, dg_slice_str(hex), err) < 0)
     return -1;
@@ -240,13 +235,21 @@ int dg_put_encode_feed(struct dg_put *put, const void *data, size_t len, struct 
   return 0;
 }
 
+static int encode_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct dg_put *put = receiver;
+
+  if (dg_put_encode_feed(put, data, len, err) < 0)
+    return -1;
+  return put->encode ? 0 : 1;
+}
+
 /* From the staged bytes: the reference is not the one expected at the start, or
  * the size was not known then. */
 static int encode_staged(struct dg_put *put, struct dg_error *err)
 {
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
   struct dg_reader *reader;
-  int rc = 0;
+  int rc;
 
   g_clear_pointer(&put->encode, dg_encode_close);
   put->finished = false;
@@ -257,16 +260,7 @@ static int encode_staged(struct dg_put *put, struct dg_error *err)
     return 0;
   if (dg_stage_read(put->stage, &reader, err) < 0)
     return -1;
-  while (put->encode) {
-    size_t len = 0;
-
-    rc = dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err);
-    if (rc < 0 || len == 0)
-      break;
-    rc = dg_put_encode_feed(put, buffer, len, err);
-    if (rc < 0)
-      break;
-  }
+  rc = dg_reader_drain(reader, put->call, encode_piece, put, err);
   dg_reader_close(reader);
   return rc;
 }

@@ -195,13 +195,13 @@ void dg_refcache_free(struct dg_refcache *cache)
 static int hash_file(int fd, uint64_t offset, uint64_t size, const struct dg_call *call,
                      uint8_t sha256[32], struct dg_error *err)
 {
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
+  g_autofree char *buffer = g_malloc(DG_STREAM_CHUNK);
   struct dg_checksum sum = {0};
   int rc = 0;
 
   dg_checksum_init(&sum, DG_SUM_SHA256);
   while (rc == 0 && size) {
-    ssize_t got = pread(fd, buffer, (size_t)MIN(size, DG_COPY_CHUNK), (off_t)offset);
+    ssize_t got = pread(fd, buffer, (size_t)MIN(size, DG_STREAM_CHUNK), (off_t)offset);
 
     if (got < 0 && errno == EINTR)
       continue;
@@ -309,6 +309,21 @@ static int open_copy(struct dg_refcache *cache, const struct dg_call *call,
   return fd;
 }
 
+struct copy {
+  int fd;
+  uint64_t size_bytes;
+};
+
+static int copy_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct copy *copy = receiver;
+
+  if (dg_write_all_at(copy->fd, data, len, copy->size_bytes, err) < 0)
+    return -1;
+  copy->size_bytes += len;
+  return 0;
+}
+
 /* Streams a reference into the cache directory. Rebuildable, so not synced. */
 static int make_copy(struct dg_refcache *cache, const struct dg_call *call, struct dg_reader *reader,
                      const uint8_t sha256[32], int *ret_fd, uint64_t *ret_size,
@@ -316,24 +331,12 @@ static int make_copy(struct dg_refcache *cache, const struct dg_call *call, stru
 {
   g_autofree char *path = copy_path(cache, sha256);
   g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
-  g_autofree char *buffer = g_malloc(DG_COPY_CHUNK);
-  int fd = mkostemp(temporary, O_CLOEXEC);
-  uint64_t size = 0;
+  struct copy copy = {.fd = mkostemp(temporary, O_CLOEXEC)};
 
-  if (fd < 0)
+  if (copy.fd < 0)
     return dg_fail(err, dg_errno_code(errno), "make '%s': %s", temporary, g_strerror(errno));
-  for (;;) {
-    size_t len = 0;
-
-    if (dg_call_check(call, err) < 0 ||
-        dg_reader_read(reader, buffer, DG_COPY_CHUNK, &len, err) < 0 ||
-        dg_write_all_at(fd, buffer, len, size, err) < 0)
-      goto fail;
-    if (len == 0)
-      break;
-    size += len;
-  }
-  if (check_file(cache, call, fd, 0, size, sha256, err) < 0)
+  if (dg_reader_drain(reader, call, copy_piece, &copy, err) < 0 ||
+      check_file(cache, call, copy.fd, 0, copy.size_bytes, sha256, err) < 0)
     goto fail;
   /* A delete of the reference may just have forgotten all its files, this one
    * too: the open descriptor serves this read, and nothing is kept. */
@@ -341,12 +344,12 @@ static int make_copy(struct dg_refcache *cache, const struct dg_call *call, stru
     (void)dg_fail(err, dg_errno_code(errno), "rename '%s': %s", temporary, g_strerror(errno));
     goto fail;
   }
-  *ret_fd = fd;
-  *ret_size = size;
+  *ret_fd = copy.fd;
+  *ret_size = copy.size_bytes;
   return 0;
 
 fail:
-  (void)close(fd);
+  (void)close(copy.fd);
   (void)unlink(temporary);
   return -1;
 }

@@ -13,8 +13,6 @@
 
 #include "common/banned.h"
 
-#define COPY_CHUNK (256u * 1024u)
-
 struct dg_spool {
   const char *dir;
   size_t memory_max;
@@ -134,8 +132,7 @@ int dg_spool_append(struct dg_spool *spool, const void *data, size_t len, struct
 int dg_spool_copy(struct dg_spool *spool, struct dg_writer *writer, struct dg_error *err)
 {
   struct dg_reader *reader;
-  g_autofree char *buffer = NULL;
-  int rc = 0;
+  int rc;
 
   if (spool->fd < 0)
     return spool->memory->len
@@ -143,17 +140,7 @@ int dg_spool_copy(struct dg_spool *spool, struct dg_writer *writer, struct dg_er
              : 0;
   if (dg_spool_reader(spool, 0, spool->size_bytes, &reader, err) < 0)
     return -1;
-  buffer = g_malloc(COPY_CHUNK);
-  for (;;) {
-    size_t len = 0;
-
-    rc = dg_reader_read(reader, buffer, COPY_CHUNK, &len, err);
-    if (rc < 0 || len == 0)
-      break;
-    rc = dg_writer_write(writer, buffer, len, err);
-    if (rc < 0)
-      break;
-  }
+  rc = dg_reader_copy(reader, /* call= */ NULL, writer, err);
   dg_reader_close(reader);
   return rc;
 }

@@ -95,14 +95,16 @@ int dg_reader_drain(struct dg_reader *reader, const struct dg_call *call, dg_sin
 
   for (;;) {
     size_t len = 0;
+    int rc;
 
     if (dg_call_check(call, err) < 0 ||
         dg_reader_read(reader, chunk, DG_STREAM_CHUNK, &len, err) < 0)
       return -1;
     if (len == 0)
       return 0;
-    if (sink(receiver, chunk, len, err) < 0)
-      return -1;
+    rc = sink(receiver, chunk, len, err);
+    if (rc != 0)
+      return rc < 0 ? -1 : 0;
   }
 }
 

@@ -25,10 +25,10 @@ void dg_reader_close(struct dg_reader *reader); /* NULL is fine */
  * between chunks. call NULL: never. [any] */
 int dg_call_check(const struct dg_call *call, struct dg_error *err);
 
-/* Takes a piece of a stream: 0, or -1 to end the walk. */
+/* Takes a piece of a stream: 0, 1 when it needs no more, or -1. */
 typedef int (*dg_sink_fn)(void *receiver, const void *data, size_t len, struct dg_error *err);
 /* Gives the rest of reader to sink, DG_STREAM_CHUNK bytes at most a time, with
- * dg_call_check() before each. The reader stays open. */
+ * dg_call_check() before each. The reader stays open. [worker] */
 int dg_reader_drain(struct dg_reader *reader, const struct dg_call *call, dg_sink_fn sink,
                     void *receiver, struct dg_error *err);
 /* The same into a writer, which stays open too. */

@@ -365,6 +365,7 @@ struct drip {
   uint32_t left, taken;
   int32_t client_left;
   uint32_t leaves_after; /* pieces taken when the client leaves; 0: it stays */
+  uint32_t enough;       /* pieces the sink wants; 0: all */
 };
 
 static int drip_read(struct dg_reader *reader, void *buffer, size_t capacity, size_t *ret_len,
@@ -398,6 +399,8 @@ static int take_drop(void *receiver, const void *data, size_t len, struct dg_err
   ck_assert_int_eq(*(const char *)data, 'x');
   drip->taken++;
   drip->client_left = drip->taken == drip->leaves_after;
+  if (drip->taken == drip->enough)
+    return 1;
   return drip->taken == 90 ? dg_fail(err, DG_E_NO_SPACE, "full") : 0;
 }
 
@@ -413,6 +416,9 @@ START_TEST(a_drained_stream_stops_at_its_end_or_with_its_client)
   ck_assert_int_eq(dg_reader_drain(&drip.reader, &asked, take_drop, &drip, &err), -1);
   ck_assert_int_eq(err.code, DG_E_CANCELLED);
   ck_assert_uint_eq(drip.taken, 7);
+  drip = (struct drip){.reader.ops = &drip_ops, .left = 50, .enough = 9};
+  ck_assert_int_eq(dg_reader_drain(&drip.reader, &call, take_drop, &drip, &err), 0);
+  ck_assert_uint_eq(drip.taken, 9);
   drip = (struct drip){.reader.ops = &drip_ops, .left = 50};
   asked.deadline_mono_ms = dg_time_mono_ms() - 1;
   ck_assert_int_eq(dg_reader_drain(&drip.reader, &asked, take_drop, &drip, &err), -1);
