@@ -208,7 +208,24 @@ static int feed_part(struct dg_put *put, const struct dg_upload *upload, const s
   return rc;
 }
 
-static int assemble(struct dg_engine *engine, const struct dg_call *call, const struct plan *plan,
+/* Under the deltaspace lock, which keeps the bucket too: from here to the end of
+ * the commit nobody deletes it. */
+static int check_not_dropped(void *receiver, const struct dg_object_info *current,
+                             struct dg_error *err)
+{
+  const struct plan *plan = receiver;
+  struct dg_upload *upload = plan->upload;
+  bool dropped;
+
+  g_mutex_lock(&upload->mutex);
+  dropped = upload->state == DG_UPLOAD_GONE;
+  g_mutex_unlock(&upload->mutex);
+  if (dropped)
+    return dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the bucket was deleted");
+  return plan->request->check ? plan->request->check(plan->request->receiver, current, err) : 0;
+}
+
+static int assemble(struct dg_engine *engine, const struct dg_call *call, struct plan *plan,
                     struct dg_put_result *ret_result, struct dg_error *err)
 {
   const struct dg_upload *upload = plan->upload;
@@ -219,8 +236,8 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, const 
     .size_bytes = plan->size_bytes,
     .meta = upload->meta,
     .checksum_kind = plan->composite ? DG_SUM_NONE : upload->checksum_kind,
-    .check = request->check,
-    .receiver = request->receiver,
+    .check = check_not_dropped,
+    .receiver = plan,
   };
   struct dg_put_extra extra = {
     .multipart_etag = dg_slice_str(plan->etag),
@@ -336,10 +353,15 @@ int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *ca
     if (rc == 0)
       leave_done(engine, plan.upload, &result);
     g_mutex_lock(&plan.upload->mutex);
-    if (rc == 0)
+    if (plan.upload->state == DG_UPLOAD_GONE) {
+      /* Dropped meanwhile, its files with it: whatever failed, failed of that. */
+      if (rc < 0)
+        (void)dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the bucket was deleted");
+    } else if (rc == 0) {
       dg_upload_end_locked(engine->uploads, plan.upload, DG_UPLOAD_DONE);
-    else
+    } else {
       plan.upload->state = DG_UPLOAD_OPEN;
+    }
     dg_upload_touch_locked(plan.upload);
     g_cond_broadcast(&plan.upload->changed);
     g_mutex_unlock(&plan.upload->mutex);

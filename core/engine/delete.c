@@ -123,21 +123,39 @@ int dg_engine_delete(struct dg_engine *engine, const struct dg_call *call, struc
   return rc;
 }
 
+static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *call,
+                                const struct dg_route *route, struct dg_slice bucket,
+                                struct dg_error *err)
+{
+  bool uploads = false;
+  int rc;
+
+  if (dg_upload_drop_begin(engine->uploads, engine, route, bucket, &uploads, err) < 0)
+    return -1;
+  rc = dg_backend_bucket_delete(route->backend, call, dg_slice_str(route->bucket), err);
+  dg_route_forget(engine, dg_slice_str(route->bucket));
+  if (uploads)
+    dg_upload_drop_end(engine->uploads, engine, route, bucket, /* deleted= */ rc == 0);
+  /* References went with it, and perhaps objects that others put there. */
+  if (rc == 0)
+    dg_metacache_clear(engine->metacache);
+  return rc;
+}
+
 int dg_engine_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
                             struct dg_slice bucket, struct dg_error *err)
 {
+  struct dg_bucket_lock *lock = NULL;
   struct dg_route route;
   int rc;
 
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
-  rc = dg_backend_bucket_delete(route.backend, call, dg_slice_str(route.bucket), err);
-  dg_route_forget(engine, dg_slice_str(route.bucket));
+  rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_EXCLUSIVE,
+                           &lock, err);
+  if (rc == 0)
+    rc = bucket_delete_locked(engine, call, &route, bucket, err);
+  dg_bucket_lock_release(lock);
   dg_route_clear(&route);
-  if (rc == 0) {
-    dg_upload_drop_bucket(engine->uploads, bucket);
-    /* References went with it, and perhaps objects that others put there. */
-    dg_metacache_clear(engine->metacache);
-  }
   return rc;
 }

@@ -116,13 +116,19 @@ int dg_engine_list(struct dg_engine *engine, const struct dg_call *call,
 int dg_engine_bucket_create(struct dg_engine *engine, const struct dg_call *call,
                             struct dg_slice bucket, struct dg_error *err)
 {
+  struct dg_bucket_lock *lock = NULL;
   struct dg_route route;
   int rc;
 
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
-  rc = dg_backend_bucket_create(route.backend, call, dg_slice_str(route.bucket), err);
+  /* Not before a deletion has dropped the old bucket's uploads. */
+  rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_SHARED, &lock,
+                           err);
+  if (rc == 0)
+    rc = dg_backend_bucket_create(route.backend, call, dg_slice_str(route.bucket), err);
   dg_route_forget(engine, dg_slice_str(route.bucket));
+  dg_bucket_lock_release(lock);
   dg_route_clear(&route);
   return rc;
 }

@@ -4,6 +4,7 @@
 #include "core/engine/locks.h"
 
 #include <glib.h>
+#include <stdbool.h>
 
 #include "common/clock.h"
 #include "common/slice.h"
@@ -13,23 +14,32 @@
 #define WAIT_WITHOUT_DEADLINE_MS UINT64_C(60000)
 #define CANCEL_POLL_MS 250 /* how late a waiter notices that its client left */
 
-/* Tickets make it a queue: a waiter that gives up leaves a hole, which the
- * releasing side skips. */
+/* Tickets make it a queue: a waiter that gives up leaves a hole, which whoever
+ * goes next skips. */
 struct waiter {
   struct waiter *next;
   GCond turn;
 };
 
-struct dg_space_lock {
+struct lock {
   struct dg_lock_table *table;
   GBytes *name; /* key in the table */
-  bool held;
+  bool exclusive; /* held so */
+  uint32_t sharers;
   struct waiter *first, **last_link;
 };
 
 struct dg_lock_table {
   GMutex mutex; /* guards every lock of the table: held for a few instructions only */
   GHashTable *locks;
+};
+
+struct dg_space_lock {
+  struct lock *bucket, *space;
+};
+
+struct dg_bucket_lock {
+  struct lock *bucket;
 };
 
 struct dg_lock_table *dg_lock_table_new(void)
@@ -51,28 +61,43 @@ void dg_lock_table_free(struct dg_lock_table *table)
   g_free(table);
 }
 
-static GBytes *lock_name(struct dg_slice bucket, struct dg_slice prefix)
+/* BUCKET, or BUCKET NUL PREFIX. */
+static GBytes *lock_name(struct dg_slice bucket, const struct dg_slice *prefix)
 {
-  size_t len = bucket.len + 1 + prefix.len;
-  char *name = g_malloc(len);
+  size_t len = bucket.len + (prefix ? 1 + prefix->len : 0);
+  char *name = g_malloc(len + 1);
 
   memcpy(name, bucket.data, bucket.len);
   name[bucket.len] = '\0';
-  if (prefix.len)
-    memcpy(name + bucket.len + 1, prefix.data, prefix.len);
+  if (prefix && prefix->len)
+    memcpy(name + bucket.len + 1, prefix->data, prefix->len);
   return g_bytes_new_take(name, len);
 }
 
-static void drop_locked(struct dg_space_lock *lock)
+static struct lock *find_locked(struct dg_lock_table *table, GBytes *name)
 {
-  if (lock->held || lock->first)
+  struct lock *lock = g_hash_table_lookup(table->locks, name);
+
+  if (!lock) {
+    lock = g_new0(struct lock, 1);
+    lock->table = table;
+    lock->name = g_bytes_ref(name);
+    lock->last_link = &lock->first;
+    g_hash_table_insert(table->locks, lock->name, lock);
+  }
+  return lock;
+}
+
+static void drop_locked(struct lock *lock)
+{
+  if (lock->exclusive || lock->sharers || lock->first)
     return;
   g_hash_table_remove(lock->table->locks, lock->name);
   g_bytes_unref(lock->name);
   g_free(lock);
 }
 
-static void unlink_waiter(struct dg_space_lock *lock, struct waiter *waiter)
+static void unlink_waiter(struct lock *lock, struct waiter *waiter)
 {
   struct waiter **link = &lock->first;
 
@@ -83,20 +108,25 @@ static void unlink_waiter(struct dg_space_lock *lock, struct waiter *waiter)
     lock->last_link = link;
 }
 
-/* Waits until this waiter heads the queue of a free lock. */
-static int wait_turn(struct dg_space_lock *lock, const struct dg_call *call, struct waiter *waiter,
-                     struct dg_error *err)
+static bool is_free(const struct lock *lock, uint32_t mode)
+{
+  return !lock->exclusive && (mode == DG_LOCK_SHARED || lock->sharers == 0);
+}
+
+/* Waits until this waiter heads the queue of a lock that is free for it. */
+static int wait_turn(struct lock *lock, const struct dg_call *call, uint32_t mode,
+                     struct waiter *waiter, struct dg_error *err)
 {
   uint64_t deadline_ms = call->deadline_mono_ms ? call->deadline_mono_ms
                                                 : dg_time_mono_ms() + WAIT_WITHOUT_DEADLINE_MS;
 
-  while (lock->held || lock->first != waiter) {
+  while (!is_free(lock, mode) || lock->first != waiter) {
     uint64_t now_ms = dg_time_mono_ms();
 
     if (call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
-      return dg_fail(err, DG_E_CANCELLED, "the client left while waiting for the deltaspace lock");
+      return dg_fail(err, DG_E_CANCELLED, "the client left while waiting for a lock");
     if (now_ms >= deadline_ms)
-      return dg_fail(err, DG_E_SLOW_DOWN, "the deltaspace lock was not free before the deadline");
+      return dg_fail(err, DG_E_SLOW_DOWN, "the lock was not free before the deadline");
     (void)g_cond_wait_until(&waiter->turn, &lock->table->mutex,
                             g_get_monotonic_time() +
                                 (gint64)MIN(deadline_ms - now_ms, CANCEL_POLL_MS) * 1000);
@@ -104,55 +134,95 @@ static int wait_turn(struct dg_space_lock *lock, const struct dg_call *call, str
   return 0;
 }
 
-int dg_space_lock_take(struct dg_lock_table *table, const struct dg_call *call,
-                       struct dg_slice bucket, struct dg_slice prefix,
-                       struct dg_space_lock **ret_lock, struct dg_error *err)
+/* name is transferred. */
+static int take(struct dg_lock_table *table, const struct dg_call *call, GBytes *name,
+                uint32_t mode, struct lock **ret_lock, struct dg_error *err)
 {
-  GBytes *name = lock_name(bucket, prefix);
-  struct dg_space_lock *lock;
   struct waiter waiter = {0};
+  struct lock *lock;
   int rc;
 
   g_mutex_lock(&table->mutex);
-  lock = g_hash_table_lookup(table->locks, name);
-  if (!lock) {
-    lock = g_new0(struct dg_space_lock, 1);
-    lock->table = table;
-    lock->name = g_bytes_ref(name);
-    lock->last_link = &lock->first;
-    g_hash_table_insert(table->locks, lock->name, lock);
-  }
+  lock = find_locked(table, name);
   g_cond_init(&waiter.turn);
   *lock->last_link = &waiter;
   lock->last_link = &waiter.next;
-  rc = wait_turn(lock, call, &waiter, err);
+  rc = wait_turn(lock, call, mode, &waiter, err);
   unlink_waiter(lock, &waiter);
   if (rc == 0) {
-    lock->held = true;
+    if (mode == DG_LOCK_EXCLUSIVE)
+      lock->exclusive = true;
+    else
+      lock->sharers++;
     *ret_lock = lock;
-  } else {
-    /* The one behind may have been waiting for us to leave the head. */
-    if (!lock->held && lock->first)
-      g_cond_signal(&lock->first->turn);
-    drop_locked(lock);
   }
+  /* The one behind may have been waiting for us to leave the head, with the
+   * lock (both share it) or without. */
+  if (!lock->exclusive && lock->first)
+    g_cond_signal(&lock->first->turn);
+  drop_locked(lock);
   g_cond_clear(&waiter.turn);
   g_mutex_unlock(&table->mutex);
   g_bytes_unref(name);
   return rc;
 }
 
-void dg_space_lock_release(struct dg_space_lock *lock)
+static void release(struct lock *lock)
 {
-  struct dg_lock_table *table;
+  struct dg_lock_table *table = lock->table;
 
-  if (!lock)
-    return;
-  table = lock->table;
   g_mutex_lock(&table->mutex);
-  lock->held = false;
+  if (lock->exclusive)
+    lock->exclusive = false;
+  else
+    lock->sharers--;
   if (lock->first)
     g_cond_signal(&lock->first->turn);
   drop_locked(lock);
   g_mutex_unlock(&table->mutex);
+}
+
+int dg_space_lock_take(struct dg_lock_table *table, const struct dg_call *call,
+                       struct dg_slice bucket, struct dg_slice prefix,
+                       struct dg_space_lock **ret_lock, struct dg_error *err)
+{
+  struct dg_space_lock lock;
+
+  if (take(table, call, lock_name(bucket, NULL), DG_LOCK_SHARED, &lock.bucket, err) < 0)
+    return -1;
+  if (take(table, call, lock_name(bucket, &prefix), DG_LOCK_EXCLUSIVE, &lock.space, err) < 0) {
+    release(lock.bucket);
+    return -1;
+  }
+  *ret_lock = g_memdup2(&lock, sizeof lock);
+  return 0;
+}
+
+void dg_space_lock_release(struct dg_space_lock *lock)
+{
+  if (!lock)
+    return;
+  release(lock->space);
+  release(lock->bucket);
+  g_free(lock);
+}
+
+int dg_bucket_lock_take(struct dg_lock_table *table, const struct dg_call *call,
+                        struct dg_slice bucket, uint32_t mode, struct dg_bucket_lock **ret_lock,
+                        struct dg_error *err)
+{
+  struct dg_bucket_lock lock;
+
+  if (take(table, call, lock_name(bucket, NULL), mode, &lock.bucket, err) < 0)
+    return -1;
+  *ret_lock = g_memdup2(&lock, sizeof lock);
+  return 0;
+}
+
+void dg_bucket_lock_release(struct dg_bucket_lock *lock)
+{
+  if (!lock)
+    return;
+  release(lock->bucket);
+  g_free(lock);
 }

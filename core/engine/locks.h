@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One lock per deltaspace: who may decide about its reference and variants.
+/* Who may decide: about a deltaspace's reference and variants, and about a
+ * bucket's existence.
  *
- * A table of locks named by bucket and deltaspace prefix, made on demand and
- * dropped with their last user. Waiters are served in order of arrival and
- * give up at the call's deadline. A lock is taken and released by the same
- * worker, and never held while a client sends bytes. */
+ * Two levels of locks, made on demand and dropped with their last user:
+ *
+ *   deltaspace   one holder at a time. It holds the bucket shared as well, so
+ *                the bucket outlives every decision about what is in it
+ *   bucket       shared: by those, and by whoever creates something that
+ *                belongs to the bucket. Exclusive: by its deletion
+ *
+ * Waiters are served in order of arrival (shared neighbours together) and give
+ * up at the call's deadline. A lock is taken and released by the same worker,
+ * never held while a client sends bytes, and nobody who holds one takes a second
+ * one. */
 #ifndef DG_CORE_ENGINE_LOCKS_H
 #define DG_CORE_ENGINE_LOCKS_H
 
@@ -12,6 +20,7 @@
 
 struct dg_lock_table;
 struct dg_space_lock;
+struct dg_bucket_lock;
 
 struct dg_lock_table *dg_lock_table_new(void);
 void dg_lock_table_free(struct dg_lock_table *table); /* no lock may be held */
@@ -22,5 +31,14 @@ int dg_space_lock_take(struct dg_lock_table *table, const struct dg_call *call,
                        struct dg_slice bucket, struct dg_slice prefix,
                        struct dg_space_lock **ret_lock, struct dg_error *err);
 void dg_space_lock_release(struct dg_space_lock *lock); /* NULL is fine */
+
+#define DG_LOCK_SHARED 1u
+#define DG_LOCK_EXCLUSIVE 2u
+
+/* [worker] The same for a bucket. mode: DG_LOCK_*. */
+int dg_bucket_lock_take(struct dg_lock_table *table, const struct dg_call *call,
+                        struct dg_slice bucket, uint32_t mode, struct dg_bucket_lock **ret_lock,
+                        struct dg_error *err);
+void dg_bucket_lock_release(struct dg_bucket_lock *lock); /* NULL is fine */
 
 #endif

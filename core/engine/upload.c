@@ -143,6 +143,20 @@ static void load_all(struct dg_upload_table *table)
   }
 }
 
+GPtrArray *dg_upload_table_all(struct dg_upload_table *table)
+{
+  GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)dg_upload_unref);
+  GHashTableIter iter;
+  gpointer value;
+
+  g_mutex_lock(&table->mutex);
+  g_hash_table_iter_init(&iter, table->uploads);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    g_ptr_array_add(all, upload_ref(value));
+  g_mutex_unlock(&table->mutex);
+  return all;
+}
+
 static void sweep(struct dg_upload_table *table, const char *phase);
 
 int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_table,
@@ -157,6 +171,7 @@ int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_t
   table->uploads =
     g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)dg_upload_unref);
   load_all(table);
+  dg_upload_drop_recover(table, engine);
   sweep(table, "startup");
   *ret_table = table;
   return 0;
@@ -221,11 +236,28 @@ static int add_upload(struct dg_engine *engine, const struct dg_put_request *req
   return 0;
 }
 
+/* Under the bucket's lock, so that it is not deleted between the look at it and
+ * the upload. */
+static int create_locked(struct dg_engine *engine, const struct dg_call *call,
+                         const struct dg_route *route, const struct dg_put_request *request,
+                         bool full, char ret_id[33], struct dg_error *err)
+{
+  int rc;
+
+  if (dg_backend_bucket_head(route->backend, call, dg_slice_str(route->bucket), err) < 0 ||
+      take_place(engine->uploads, route->snapshot->max_multipart_uploads, err) < 0)
+    return -1;
+  rc = add_upload(engine, request, full, ret_id, err);
+  if (rc < 0)
+    give_place_back(engine->uploads);
+  return rc;
+}
+
 int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call,
                             const struct dg_put_request *request, char ret_id[33],
                             struct dg_error *err)
 {
-  struct dg_upload_table *table = engine->uploads;
+  struct dg_bucket_lock *lock = NULL;
   struct dg_route route;
   bool full = false;
   int rc;
@@ -233,15 +265,12 @@ int dg_engine_upload_create(struct dg_engine *engine, const struct dg_call *call
   if (check_checksum_type(request, &full, err) < 0 ||
       dg_route_open(engine, call, request->bucket, &route, err) < 0)
     return -1;
-  rc = dg_backend_bucket_head(route.backend, call, dg_slice_str(route.bucket), err);
+  rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_SHARED, &lock,
+                           err);
   if (rc == 0)
-    rc = take_place(table, route.snapshot->max_multipart_uploads, err);
+    rc = create_locked(engine, call, &route, request, full, ret_id, err);
+  dg_bucket_lock_release(lock);
   dg_route_clear(&route);
-  if (rc < 0)
-    return -1;
-  rc = add_upload(engine, request, full, ret_id, err);
-  if (rc < 0)
-    give_place_back(table);
   return rc;
 }
 
@@ -268,8 +297,7 @@ int dg_upload_find(struct dg_upload_table *table, struct dg_slice bucket, struct
   return 0;
 }
 
-/* Out of the table and off the disk. The state is DG_UPLOAD_GONE already. */
-static uint64_t remove_upload(struct dg_upload_table *table, struct dg_upload *upload)
+uint64_t dg_upload_remove(struct dg_upload_table *table, struct dg_upload *upload)
 {
   uint64_t freed = dg_upload_remove_dir(upload->dir);
 
@@ -299,53 +327,19 @@ int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
     dg_upload_end_locked(engine->uploads, upload, DG_UPLOAD_GONE);
   g_mutex_unlock(&upload->mutex);
   if (rc == 0)
-    (void)remove_upload(engine->uploads, upload);
+    (void)dg_upload_remove(engine->uploads, upload);
   dg_upload_unref(upload);
   return rc;
 }
 
 /* ---- Expiry --------------------------------------------------------------------------------- */
 
-static GPtrArray *all_uploads(struct dg_upload_table *table)
-{
-  GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)dg_upload_unref);
-  GHashTableIter iter;
-  gpointer value;
-
-  g_mutex_lock(&table->mutex);
-  g_hash_table_iter_init(&iter, table->uploads);
-  while (g_hash_table_iter_next(&iter, NULL, &value))
-    g_ptr_array_add(all, upload_ref(value));
-  g_mutex_unlock(&table->mutex);
-  return all;
-}
-
-void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket)
-{
-  g_autoptr(GPtrArray) all = all_uploads(table);
-
-  for (guint i = 0; i < all->len; i++) {
-    struct dg_upload *upload = all->pdata[i];
-    bool drop;
-
-    if (!dg_slice_equal_str(bucket, upload->bucket))
-      continue;
-    g_mutex_lock(&upload->mutex);
-    drop = upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_DONE;
-    if (drop)
-      dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
-    g_mutex_unlock(&upload->mutex);
-    if (drop)
-      (void)remove_upload(table, upload);
-  }
-}
-
 static void sweep(struct dg_upload_table *table, const char *phase)
 {
   struct dg_metrics *metrics = table->engine->metrics;
   struct dg_snapshot *snapshot = dg_engine_snapshot(table->engine);
   uint64_t idle_max_ms = (uint64_t)snapshot->multipart_idle_ttl_s * 1000;
-  g_autoptr(GPtrArray) all = all_uploads(table);
+  g_autoptr(GPtrArray) all = dg_upload_table_all(table);
   gint64 start_us = g_get_monotonic_time();
   uint64_t removed = 0, freed = 0, now_ms = dg_time_mono_ms();
 
@@ -363,7 +357,7 @@ static void sweep(struct dg_upload_table *table, const char *phase)
     g_mutex_unlock(&upload->mutex);
     if (!idle && !old)
       continue;
-    freed += remove_upload(table, upload);
+    freed += dg_upload_remove(table, upload);
     removed += idle;
     if (idle) {
       dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEPT_UPLOADS_TOTAL, "open", NULL, NULL, 1);
@@ -435,7 +429,7 @@ int dg_engine_upload_list(struct dg_engine *engine, const struct dg_call *call,
 
   if (dg_engine_bucket_head(engine, call, bucket, err) < 0)
     return -1;
-  all = all_uploads(engine->uploads);
+  all = dg_upload_table_all(engine->uploads);
   g_ptr_array_sort(all, compare_uploads);
   *ret_truncated = false;
   for (guint i = 0; i < all->len; i++) {

@@ -6,9 +6,11 @@
  *   STATE/uploads/ID/part-00001    a part's bytes and a trailer (md5, checksum)
  *   STATE/uploads/ID/tmp-XXXXXX    a part being sent; removed at start
  *   STATE/uploads/ID/done.json     the answer to Complete, for those who ask again
+ *   STATE/uploads/drop-HEX.json    the uploads of a bucket are being dropped
  *
- * State:  OPEN -> COMPLETING -> DONE (kept a while) -> gone
+ * State:  OPEN -> COMPLETING -> DONE (kept a while) -> GONE
  *          ^---- on failure --'
+ *         any -> GONE, when the bucket is deleted
  *
  * Lock order: table mutex, then an upload's mutex, then the mutex of the count.
  * None is held while bytes move. */
@@ -64,7 +66,11 @@ uint64_t dg_upload_table_open_count(struct dg_upload_table *table); /* O(1) */
 /* With upload->mutex: turns it DONE or GONE, and another one may be created. */
 void dg_upload_end_locked(struct dg_upload_table *table, struct dg_upload *upload,
                           enum dg_upload_state state);
-void dg_upload_drop_bucket(struct dg_upload_table *table, struct dg_slice bucket);
+/* Every upload, each with a reference of the array's. Transferred. */
+GPtrArray *dg_upload_table_all(struct dg_upload_table *table);
+/* Out of the table and off the disk, once its state is DG_UPLOAD_GONE. Returns
+ * the bytes freed. */
+uint64_t dg_upload_remove(struct dg_upload_table *table, struct dg_upload *upload);
 
 /* A new reference to the upload of that id, bucket and key; DG_E_NO_SUCH_UPLOAD. */
 int dg_upload_find(struct dg_upload_table *table, struct dg_slice bucket, struct dg_slice key,
@@ -74,6 +80,19 @@ void dg_upload_unref(struct dg_upload *upload); /* NULL is fine */
 int dg_upload_load_parts_locked(struct dg_upload *upload, struct dg_error *err);
 char *dg_upload_part_path(const struct dg_upload *upload, uint32_t part_no);
 void dg_upload_touch_locked(struct dg_upload *upload);
+
+/* ---- Deleted buckets: uploadbucket.c ---------------------------------------------- */
+
+/* Around the deletion of a bucket, under its exclusive lock. bucket: as the
+ * client named it. begin makes sure that a crash drops the uploads too (*ret_any:
+ * there are some); end drops them if it was deleted. [worker] */
+int dg_upload_drop_begin(struct dg_upload_table *table, struct dg_engine *engine,
+                         const struct dg_route *route, struct dg_slice bucket, bool *ret_any,
+                         struct dg_error *err);
+void dg_upload_drop_end(struct dg_upload_table *table, struct dg_engine *engine,
+                        const struct dg_route *route, struct dg_slice bucket, bool deleted);
+/* Finishes what a crash interrupted. [startup] */
+void dg_upload_drop_recover(struct dg_upload_table *table, struct dg_engine *engine);
 
 /* ---- On disk: uploadstore.c ----------------------------------------------------- */
 
@@ -87,6 +106,11 @@ bool dg_upload_load(struct dg_upload *upload);
 uint64_t dg_upload_remove_parts(const struct dg_upload *upload);
 uint64_t dg_upload_remove_dir(const char *dir);
 int dg_dir_sync(const char *dir, struct dg_error *err);
+/* A small durable file that names a bucket. load: NULL if it is not whole; free
+ * with g_free(). */
+int dg_upload_note_save(const char *dir, const char *name, struct dg_slice bucket,
+                        struct dg_error *err);
+char *dg_upload_note_load(const char *dir, const char *name);
 
 #define DG_PART_TRAILER 256u
 void dg_part_encode(const struct dg_part *part, uint8_t trailer[DG_PART_TRAILER]);

@@ -165,7 +165,15 @@ static int store(struct dg_part_put *part, const struct dg_part *row, struct dg_
     g_clear_pointer(&part->path, g_free);
   }
   g_mutex_unlock(&upload->mutex);
-  return rc < 0 ? -1 : dg_dir_sync(upload->dir, err);
+  if (rc == 0 && dg_dir_sync(upload->dir, err) < 0) {
+    /* Aborted since, and its directory with it? Then that is the answer. */
+    rc = -1;
+    g_mutex_lock(&upload->mutex);
+    if (upload->state == DG_UPLOAD_GONE)
+      (void)check_open(upload, err);
+    g_mutex_unlock(&upload->mutex);
+  }
+  return rc;
 }
 
 static void fill_result(const struct dg_part *row, struct dg_part_result *result)

@@ -235,6 +235,24 @@ static json_t *load_json(const char *dir, const char *name)
   return json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
 }
 
+int dg_upload_note_save(const char *dir, const char *name, struct dg_slice bucket,
+                        struct dg_error *err)
+{
+  return save_json(dir, name,
+                   json_pack("{s:i, s:o}", "version", 1, "bucket", text_to_json(bucket)), err);
+}
+
+char *dg_upload_note_load(const char *dir, const char *name)
+{
+  g_autoptr(GPtrArray) arena = g_ptr_array_new_with_free_func(g_free);
+  json_t *document = load_json(dir, name);
+  struct dg_slice bucket = text_of_json(json_object_get(document, "bucket"), arena);
+  char *text = bucket.len ? dg_slice_dup(bucket) : NULL;
+
+  json_decref(document);
+  return text;
+}
+
 int dg_upload_save(struct dg_upload *upload, struct dg_error *err)
 {
   g_autofree char *parent = g_path_get_dirname(upload->dir);

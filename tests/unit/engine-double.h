@@ -71,6 +71,8 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
 void double_engine_close(struct double_engine *engine);
 /* The same on backend-fs and codec-xdelta3 (engine-real.c). dir is kept. */
 void double_real_open(struct double_engine *engine, const char *dir);
+/* A fresh directory for it, in memory if possible. Transferred. */
+char *double_real_dir(void);
 /* Before double_engine_open(): what the snapshot says. */
 struct double_settings {
   uint64_t metadata_cache_bytes, cache_bytes, max_object_size, max_delta_object_size;

@@ -67,6 +67,84 @@ START_TEST(a_waiter_gives_up_at_its_deadline_or_when_its_client_leaves)
 }
 END_TEST
 
+static int take_bucket(struct dg_lock_table *table, uint32_t mode, struct dg_bucket_lock **ret_lock)
+{
+  struct dg_call call = hurried();
+
+  return dg_bucket_lock_take(table, &call, DG_SLICE("a"), mode, ret_lock, &err);
+}
+
+START_TEST(a_bucket_is_deleted_by_nobody_while_something_in_it_is_decided)
+{
+  struct dg_lock_table *table = dg_lock_table_new();
+  struct dg_bucket_lock *one = NULL, *two = NULL, *none = NULL;
+  struct dg_space_lock *space = NULL, *other = NULL;
+  struct dg_call call = hurried();
+
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_SHARED, &one), 0);
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_SHARED, &two), 0);
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_EXCLUSIVE, &none), -1);
+  ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
+  dg_bucket_lock_release(one);
+  dg_bucket_lock_release(two);
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE("x/"), &space, &err),
+                   0);
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_EXCLUSIVE, &none), -1);
+  ck_assert_int_eq(dg_space_lock_take(table, &patient, DG_SLICE("a"), DG_SLICE("y/"), &other, &err),
+                   0);
+  dg_space_lock_release(space);
+  dg_space_lock_release(other);
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_EXCLUSIVE, &one), 0);
+  ck_assert_int_eq(take_bucket(table, DG_LOCK_SHARED, &none), -1);
+  ck_assert_int_eq(dg_space_lock_take(table, &call, DG_SLICE("a"), DG_SLICE("x/"), &other, &err),
+                   -1);
+  ck_assert_int_eq(dg_space_lock_take(table, &call, DG_SLICE("b"), DG_SLICE("x/"), &space, &err),
+                   0);
+  dg_space_lock_release(space);
+  dg_bucket_lock_release(one);
+  ck_assert_ptr_null(none);
+  dg_lock_table_free(table);
+}
+END_TEST
+
+static gint readers, writers;
+
+static gpointer share_or_not(gpointer number)
+{
+  struct dg_lock_table *table = number;
+  uint32_t state = (uint32_t)(uintptr_t)&state;
+
+  for (int i = 0; i < 3000; i++) {
+    bool alone = (state = state * 1664525u + 1013904223u) >> 29 == 0;
+    struct dg_bucket_lock *lock;
+    struct dg_error error;
+
+    ck_assert_int_eq(dg_bucket_lock_take(table, &patient, DG_SLICE("a"),
+                                         alone ? DG_LOCK_EXCLUSIVE : DG_LOCK_SHARED, &lock, &error),
+                     0);
+    g_atomic_int_inc(alone ? &writers : &readers);
+    ck_assert_int_le(g_atomic_int_get(&writers), 1);
+    ck_assert(g_atomic_int_get(&writers) == 0 || (alone && g_atomic_int_get(&readers) == 0));
+    (void)g_atomic_int_add(alone ? &writers : &readers, -1);
+    dg_bucket_lock_release(lock);
+  }
+  return NULL;
+}
+
+START_TEST(many_share_or_one_is_alone)
+{
+  struct dg_lock_table *table = dg_lock_table_new();
+  GThread *threads[6];
+
+  readers = writers = 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    threads[i] = g_thread_new("share", share_or_not, table);
+  for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+    (void)g_thread_join(threads[i]);
+  dg_lock_table_free(table);
+}
+END_TEST
+
 static struct dg_lock_table *shared_table;
 static uint64_t counter; /* guarded by the lock under test */
 
@@ -310,6 +388,8 @@ static Suite *parts_suite(void)
   tcase_add_test(cases, a_lock_is_named_by_bucket_and_prefix_together);
   tcase_add_test(cases, a_waiter_gives_up_at_its_deadline_or_when_its_client_leaves);
   tcase_add_test(cases, one_holder_at_a_time);
+  tcase_add_test(cases, a_bucket_is_deleted_by_nobody_while_something_in_it_is_decided);
+  tcase_add_test(cases, many_share_or_one_is_alone);
   tcase_add_test(cases, a_busy_codec_says_slow_down);
   tcase_add_test(cases, what_was_fetched_before_a_write_ended_is_not_kept);
   tcase_add_test(cases, the_budget_holds_and_the_oldest_go_first);

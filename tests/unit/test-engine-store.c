@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/fault.h"
@@ -20,25 +19,10 @@ static struct dg_error err;
 
 #define assert_ok(call) ck_assert_msg((call) == 0, "%s", err.detail)
 
-/* Thousands of fsyncs: in memory where memory files take user attributes. What
- * dies here is the process, not the machine, so nothing is lost by it. */
-static char *make_dir(void)
-{
-  char *made = g_strdup("/dev/shm/engine-store-XXXXXX");
-
-  if (g_mkdtemp(made) && setxattr(made, "user.dg.test", "1", 1, 0) == 0)
-    return made;
-  (void)rmdir(made);
-  g_free(made);
-  made = g_strdup_printf("%s/engine-store-XXXXXX", g_get_tmp_dir());
-  ck_assert_ptr_nonnull(g_mkdtemp(made));
-  return made;
-}
-
 static void setup(void)
 {
   double_settings_reset();
-  dir = make_dir();
+  dir = double_real_dir();
   double_real_open(&engine, dir);
   assert_ok(dg_engine_bucket_create(engine.engine, &double_call, double_str("bucket"), &err));
 }
