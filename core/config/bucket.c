@@ -48,7 +48,7 @@ static int apply_codec(const struct dg_load *load, const struct dg_config *optio
                     ? dg_plugin_of_codec(options->get_text(options, "codec"))
                     : g_strdup(defaults->codec);
   bucket->verify_passthrough_reads = dg_config_is_set(options, "verify_passthrough_reads")
-                                       ? options->get_bool(options, "verify_passthrough_reads")
+                                       ? dg_verify_reads_of(options)
                                        : defaults->verify_passthrough_reads;
   return dg_load_codec(load, bucket->codec, what, err);
 }

@@ -25,6 +25,13 @@ struct dg_backend_config {
 
 #define DG_QUOTA_NONE UINT64_MAX
 
+/* Which whole reads of passthrough objects are compared with their SHA-256. */
+enum dg_verify_reads {
+  DG_VERIFY_AUTO, /* those that are not given away as a file */
+  DG_VERIFY_ON,
+  DG_VERIFY_OFF,
+};
+
 struct dg_bucket_config {
   char *name;
   char *backend;                /* or NULL: the default backend */
@@ -33,7 +40,7 @@ struct dg_bucket_config {
   double max_delta_ratio;
   char **delta_suffixes;        /* lower case, NULL-terminated: eligible for delta */
   char *codec;                  /* plugin name, e.g. "codec-xdelta3" */
-  bool verify_passthrough_reads; /* as configured */
+  enum dg_verify_reads verify_passthrough_reads;
   uint64_t quota_bytes, quota_objects; /* DG_QUOTA_NONE: no limit. Bytes as clients count them */
   bool frozen;                  /* client writes are refused: said so, or quota_bytes is 0 */
   bool replication_target_only; /* client writes are refused */

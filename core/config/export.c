@@ -70,6 +70,8 @@ static char *typed_text(const struct dg_option *option, const struct dg_option_v
     return duration_text(value->number);
   case DG_OPT_DOUBLE:
     return double_text(value->real);
+  case DG_OPT_ENUM:
+    return g_strdup(value->text); /* true stands for on */
   default:
     return NULL;
   }
@@ -141,7 +143,10 @@ static struct dg_yaml *option_copy(const struct dg_option *option, const struct 
     if (!strcmp(text ? text : node->text, dflt_text ? dflt_text : option->dflt))
       goto out;
   }
-  copy = text ? verbatim(node, text) : plain_copy(node);
+  if (option->type == DG_OPT_ENUM)
+    copy = dg_yaml_new_text(node, text);
+  else
+    copy = text ? verbatim(node, text) : plain_copy(node);
 out:
   dg_option_value_clear(option, &value);
   dg_option_value_clear(option, &dflt);

@@ -120,8 +120,15 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   defaults->max_delta_ratio = snapshot->max_delta_ratio;
   defaults->delta_suffixes = dg_split_list(a->get_text(a, "delta_suffixes"));
   defaults->codec = dg_plugin_of_codec(a->get_text(a, "codec"));
-  defaults->verify_passthrough_reads = a->get_bool(a, "verify_passthrough_reads");
+  defaults->verify_passthrough_reads = dg_verify_reads_of(a);
   return 0;
+}
+
+enum dg_verify_reads dg_verify_reads_of(const struct dg_config *options)
+{
+  const char *text = options->get_text(options, "verify_passthrough_reads");
+
+  return !strcmp(text, "on") ? DG_VERIFY_ON : !strcmp(text, "off") ? DG_VERIFY_OFF : DG_VERIFY_AUTO;
 }
 
 int dg_load_access(const struct dg_load *load, struct dg_error *err)

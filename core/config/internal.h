@@ -64,6 +64,8 @@ int dg_load_shape(const struct dg_load *load, struct dg_yaml *root, struct dg_er
 int dg_load_access(const struct dg_load *load, struct dg_error *err);
 int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_config *advanced,
                                struct dg_error *err);
+/* The value of `verify_passthrough_reads`, which is set. */
+enum dg_verify_reads dg_verify_reads_of(const struct dg_config *options);
 
 /* advanced.tls to snapshot->tls (tls.c). */
 int dg_load_tls(const struct dg_load *load, struct dg_error *err);

@@ -85,13 +85,29 @@ static json_t *choice_schema(json_t *values)
   return schema;
 }
 
+static void append_truth_values(json_t *values)
+{
+  append(values, json_true());
+  append(values, json_false());
+  append(values, json_integer(1));
+  append(values, json_integer(0));
+}
+
 static json_t *enum_schema(const struct dg_option *option)
 {
   g_auto(GStrv) choices = g_strsplit(option->choices, "|", -1);
+  const char *const *list = (const char *const *)choices;
   json_t *values = json_array();
 
   for (char **choice = choices; *choice; choice++)
     append_choice(values, *choice);
+  if (g_strv_contains(list, "on") && g_strv_contains(list, "off")) {
+    append(values, json_string("true"));
+    append(values, json_string("false"));
+    append(values, json_string("yes"));
+    append(values, json_string("no"));
+    append_truth_values(values);
+  }
   return choice_schema(values);
 }
 
@@ -99,10 +115,7 @@ static json_t *bool_schema(void)
 {
   json_t *values = texts("true", "false", "yes", "no", "on", "off", "1", "0", NULL);
 
-  append(values, json_true());
-  append(values, json_false());
-  append(values, json_integer(1));
-  append(values, json_integer(0));
+  append_truth_values(values);
   return choice_schema(values);
 }
 

@@ -211,8 +211,9 @@ static struct dg_reader *verified(struct dg_engine *engine, const struct look *l
   name->engine = engine;
   name->bucket = dg_slice_dup(look->bucket);
   name->key = dg_slice_dup(look->key);
-  return dg_verify_reader_new(reader, look->meta->file_size, sha256, report_passthrough, name,
-                              object_name_free);
+  return dg_verify_reader_new(reader, look->meta->file_size, sha256,
+                              look->route.policy->verify_passthrough_reads == DG_VERIFY_AUTO,
+                              report_passthrough, name, object_name_free);
 }
 
 /* Turns a reader over the whole into one over a range, when it ends in a file. */
@@ -279,7 +280,7 @@ static int open_passthrough(struct dg_engine *engine, const struct dg_call *call
       return dg_fail(err, DG_E_NO_SUCH_KEY, "the object changed while it was opened");
     }
   }
-  if (whole && look->route.policy->verify_passthrough_reads)
+  if (whole && look->route.policy->verify_passthrough_reads != DG_VERIFY_OFF)
     reader = verified(engine, look, reader);
   *ret_reader = reader;
   return 0;

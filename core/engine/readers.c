@@ -143,6 +143,7 @@ struct verify_reader {
   struct dg_reader *inner;
   EVP_MD_CTX *sha256;
   uint8_t expected[32];
+  bool gives_file; /* not once a byte was read: half a check is none */
   uint64_t left;
   void (*report)(void *receiver, const struct dg_error *err);
   void *receiver;
@@ -171,6 +172,7 @@ static int verify_read(struct dg_reader *reader, void *buffer, size_t capacity, 
   struct verify_reader *self = (struct verify_reader *)reader;
   size_t got = 0;
 
+  self->gives_file = false;
   if (self->left == 0) {
     *ret_len = 0;
     return 0;
@@ -193,6 +195,19 @@ static int verify_read(struct dg_reader *reader, void *buffer, size_t capacity, 
   return 0;
 }
 
+static int verify_file_range(struct dg_reader *reader, int32_t *ret_fd, uint64_t *ret_offset,
+                             uint64_t *ret_length, struct dg_error *err)
+{
+  struct verify_reader *self = (struct verify_reader *)reader;
+
+  if (!self->gives_file)
+    return dg_fail(err, DG_E_UNSUPPORTED, "the bytes have to be checked");
+  if (dg_reader_file_range(self->inner, ret_fd, ret_offset, ret_length, err) < 0)
+    return -1;
+  self->left = 0;
+  return 0;
+}
+
 static void verify_close(struct dg_reader *reader)
 {
   struct verify_reader *self = (struct verify_reader *)reader;
@@ -207,11 +222,12 @@ static void verify_close(struct dg_reader *reader)
 static const struct dg_reader_ops verify_ops = {
   .struct_size = sizeof verify_ops,
   .read = verify_read,
+  .file_range = verify_file_range,
   .close = verify_close,
 };
 
 struct dg_reader *dg_verify_reader_new(struct dg_reader *inner, uint64_t size_bytes,
-                                       const uint8_t sha256[32],
+                                       const uint8_t sha256[32], bool gives_file,
                                        void (*report)(void *receiver, const struct dg_error *err),
                                        void *receiver, GDestroyNotify free_receiver)
 {
@@ -222,6 +238,7 @@ struct dg_reader *dg_verify_reader_new(struct dg_reader *inner, uint64_t size_by
   self->sha256 = EVP_MD_CTX_new();
   g_assert(self->sha256 && EVP_DigestInit_ex(self->sha256, EVP_sha256(), NULL) == 1);
   memcpy(self->expected, sha256, sizeof self->expected);
+  self->gives_file = gives_file;
   self->left = size_bytes;
   self->report = report;
   self->receiver = receiver;

@@ -140,6 +140,19 @@ static int check_choice(const struct dg_option *option, const char *text, struct
   return dg_fail(err, DG_E_CONFIG, "'%s' is not one of %s", text, option->choices);
 }
 
+/* A choice between on and off takes the words of a truth value, too. */
+static const char *as_choice(const struct dg_option *option, const char *text)
+{
+  g_auto(GStrv) choices = g_strsplit(option->choices, "|", -1);
+  struct dg_error not_one;
+  int64_t yes;
+
+  if (!g_strv_contains((const char *const *)choices, "on") ||
+      !g_strv_contains((const char *const *)choices, "off") || parse_bool(text, &yes, &not_one) < 0)
+    return text;
+  return yes ? "on" : "off";
+}
+
 static int check_range(const struct dg_option *option, const char *text, int64_t number,
                        struct dg_error *err)
 {
@@ -178,6 +191,7 @@ int dg_option_parse(const struct dg_option *option, const char *text,
     result = parse_double(text, &value.real, err);
     break;
   case DG_OPT_ENUM:
+    text = as_choice(option, text);
     result = check_choice(option, text, err);
     break;
   case DG_OPT_PATH:

@@ -326,7 +326,8 @@ struct dg_commit_result {
 #define DG_OPT_DURATION 5u /* milliseconds; accepts ms, s, m, h, d; get_int */
 #define DG_OPT_PATH 6u
 #define DG_OPT_DOUBLE 7u
-#define DG_OPT_ENUM 8u     /* choices: "a|b|c" in .choices; get_text */
+#define DG_OPT_ENUM 8u     /* choices: "a|b|c" in .choices; get_text. One with on and off takes
+                              true, false and their like for them */
 #define DG_OPT_SECRET 9u   /* never printed; may come from a file */
 
 /* One row of a plugin's configuration, ended by name == NULL. From this table

@@ -200,6 +200,34 @@ def passthrough_bodies_are_verified_where_asked_for():
 
 
 @case
+def by_default_what_passes_through_the_server_is_verified():
+    # Without memory for bodies, small ones go through a worker and large ones
+    # from their file.
+    server = fresh(DGP_CACHE_MB="0")
+    small = body(50000, 7)
+    same(server.request("PUT", "/%s/d/s.bin" % BUCKET, body=small).status, 200)
+    for key, data in (("d/s.bin", small), ("d/p.bin", plain)):
+        same(fetch(server, key), (200, data, True))
+        flip(server.path(BUCKET, key), len(data) - 1)
+    restart_cold(server)
+    before = metric(server)
+    status, got, complete = fetch(server, "d/s.bin")
+    assert not (status == 200 and complete), "wrong bytes came back"
+    assert metric(server) > before
+    assert "engine.corrupt" in server.log() and "d/s.bin" in server.log()
+    before = metric(server)
+    same(fetch(server, "d/p.bin"), (200, plain[:-1] + bytes([plain[-1] ^ 1]), True))
+    same(metric(server), before)
+    # A copy reads it, and so finds out.
+    answer = server.request("PUT", "/%s/d/copy.bin" % BUCKET,
+                            headers={"x-amz-copy-source": "/%s/d/p.bin" % BUCKET})
+    same(answer.status, 500)
+    assert metric(server) > before
+    same(server.request("HEAD", "/%s/d/copy.bin" % BUCKET).status, 404)
+    server.stop()
+
+
+@case
 def a_missing_reference_is_an_error():
     server = fresh()
     os.unlink(server.path(BUCKET, "d/reference.bin"))

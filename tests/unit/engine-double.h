@@ -77,7 +77,7 @@ char *double_real_dir(void);
 struct double_settings {
   uint64_t metadata_cache_bytes, cache_bytes, max_object_size, max_delta_object_size;
   double max_delta_ratio;
-  bool verify_passthrough_reads;
+  enum dg_verify_reads verify_passthrough_reads;
   uint32_t max_uploads, idle_ttl_s;
 };
 extern struct double_settings double_settings;

@@ -202,6 +202,22 @@ START_TEST(several_backends_have_names_and_a_default)
 }
 END_TEST
 
+START_TEST(verification_takes_truth_values_and_auto)
+{
+  struct dg_snapshot *s =
+    config_loaded(CREDENTIALS "advanced: {verify_passthrough_reads: false}\n"
+                       "storage:\n  buckets:\n    a: {verify_passthrough_reads: true}\n"
+                       "    b: {verify_passthrough_reads: auto}\n"
+                       "    c: {verify_passthrough_reads: On}\n    d: {compression: false}\n");
+
+  ck_assert_int_eq(config_bucket(s, "a")->verify_passthrough_reads, DG_VERIFY_ON);
+  ck_assert_int_eq(config_bucket(s, "b")->verify_passthrough_reads, DG_VERIFY_AUTO);
+  ck_assert_int_eq(config_bucket(s, "c")->verify_passthrough_reads, DG_VERIFY_ON);
+  ck_assert_int_eq(config_bucket(s, "d")->verify_passthrough_reads, DG_VERIFY_OFF);
+  dg_snapshot_unref(s);
+}
+END_TEST
+
 START_TEST(bucket_ratios_follow_the_rules)
 {
   struct dg_snapshot *s = config_loaded(
@@ -216,7 +232,8 @@ START_TEST(bucket_ratios_follow_the_rules)
   ck_assert(config_bucket(s, "d")->compression);
   ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[0], ".bin");
   ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[1], ".so");
-  ck_assert(config_bucket(s, "e")->verify_passthrough_reads);
+  ck_assert_int_eq(config_bucket(s, "d")->verify_passthrough_reads, DG_VERIFY_AUTO);
+  ck_assert_int_eq(config_bucket(s, "e")->verify_passthrough_reads, DG_VERIFY_ON);
   ck_assert_ptr_eq(config_bucket(s, "unknown"), &s->bucket_defaults);
   dg_snapshot_unref(s);
 
@@ -423,6 +440,7 @@ int main(void)
   tcase_add_test(load_case, a_secret_may_come_from_a_file);
   tcase_add_test(load_case, several_backends_have_names_and_a_default);
   tcase_add_test(load_case, bucket_ratios_follow_the_rules);
+  tcase_add_test(load_case, verification_takes_truth_values_and_auto);
   tcase_add_test(load_case, a_missing_named_file_is_an_error_and_no_file_is_not);
   tcase_add_test(load_case, the_first_file_of_the_usual_places_counts);
   tcase_add_test(load_case, a_text_may_stand_in_for_the_file);

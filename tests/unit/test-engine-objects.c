@@ -353,8 +353,6 @@ START_TEST(damage_in_deltas_bodies_and_metadata_is_found)
   double_store_flip(store, "b", "a-1.zip", DG_VARIANT_DELTA, 100);
   assert_code(double_get(&engine, "b", "a-1.zip", &body, &err), DG_E_CORRUPT);
 
-  double_settings.verify_passthrough_reads = true;
-  reopen();
   put_ok("big.txt", first, DG_VARIANT_PASSTHROUGH);
   double_store_flip(store, "b", "big.txt", DG_VARIANT_PASSTHROUGH, 599999);
   assert_code(double_get(&engine, "b", "big.txt", &body, &err), DG_E_CORRUPT);
@@ -365,6 +363,48 @@ START_TEST(damage_in_deltas_bodies_and_metadata_is_found)
   put_ok("big.txt", first, DG_VARIANT_PASSTHROUGH); /* and it can be replaced */
   assert_reads("big.txt", first);
   dg_meta_unref(corrupt);
+}
+END_TEST
+
+static int copy_to(const char *source, const char *key)
+{
+  struct dg_copy_request request = {.source_bucket = double_str("b"),
+                                    .source_key = double_str(source),
+                                    .bucket = double_str("b"),
+                                    .key = double_str(key)};
+  struct dg_put_result result;
+  int64_t modified_s;
+
+  return dg_engine_copy(engine.engine, &double_call, &request, &result, &modified_s, &err);
+}
+
+START_TEST(whole_reads_of_bodies_at_rest_are_verified_as_configured)
+{
+  static const enum dg_verify_reads ways[] = {DG_VERIFY_AUTO, DG_VERIFY_ON, DG_VERIFY_OFF};
+  g_autoptr(GBytes) first = double_bytes(600000, 1);
+
+  put_ok("big.txt", first, DG_VARIANT_PASSTHROUGH);
+  double_store_flip(store, "b", "big.txt", DG_VARIANT_PASSTHROUGH, 599999);
+  for (size_t i = 0; i < G_N_ELEMENTS(ways); i++) {
+    bool checked = ways[i] != DG_VERIFY_OFF;
+    GBytes *body;
+
+    double_settings.verify_passthrough_reads = ways[i];
+    reopen();
+    if (checked) {
+      assert_code(double_get(&engine, "b", "big.txt", &body, &err), DG_E_CORRUPT);
+      /* A copy would give the wrong bytes a digest of their own. */
+      assert_code(copy_to("big.txt", "copy.txt"), DG_E_CORRUPT);
+      ck_assert(!double_store_has(store, "b", "copy.txt", DG_VARIANT_PASSTHROUGH));
+    } else {
+      assert_ok(double_get(&engine, "b", "big.txt", &body, &err));
+      ck_assert(!g_bytes_equal(body, first));
+      g_bytes_unref(body);
+    }
+    /* There is no digest of a range. */
+    assert_ok(double_get_range(&engine, "b", "big.txt", (struct dg_range){599990, 10}, &body, &err));
+    g_bytes_unref(body);
+  }
 }
 END_TEST
 
@@ -753,6 +793,7 @@ static Suite *engine_suite(void)
   tcase_add_test(cases, a_damaged_reference_never_gives_wrong_bytes);
   tcase_add_test(cases, a_missing_reference_is_an_error_and_not_a_missing_object);
   tcase_add_test(cases, damage_in_deltas_bodies_and_metadata_is_found);
+  tcase_add_test(cases, whole_reads_of_bodies_at_rest_are_verified_as_configured);
   tcase_add_test(cases, a_small_body_is_always_verified);
   tcase_add_test(cases, unmanaged_objects_are_served_as_they_are);
   tcase_add_test(cases, an_object_without_md5_has_a_made_up_etag);
