@@ -357,7 +357,9 @@ bool dg_upload_load(struct dg_upload *upload)
   if (stat(upload->dir, &st) == 0) {
     int64_t idle_ms = MAX(dg_time_now_s() - (int64_t)st.st_mtime, 0) * 1000;
 
-    upload->touched_mono_ms -= MIN((uint64_t)idle_ms, upload->touched_mono_ms);
+    /* It may wrap, on a machine that was idle for less long: only the distance
+     * to another time counts. */
+    upload->touched_mono_ms -= (uint64_t)idle_ms;
   }
   load_done(upload);
   return true;
