@@ -174,37 +174,22 @@ void dg_found_clear(struct dg_found *found)
   memset(found, 0, sizeof *found);
 }
 
-/* One variant: *ret_meta NULL when it is not there. */
-static int find_variant(const struct dg_route *route, const struct dg_call *call,
-                        struct dg_slice key, uint32_t variant, struct dg_meta **ret_meta,
-                        struct dg_error *err)
-{
-  struct dg_item item = dg_route_item(route, key, variant);
-  struct dg_meta *meta = dg_meta_new();
-
-  if (dg_backend_head(route->backend, call, &item, meta, err) < 0) {
-    dg_meta_unref(meta);
-    if (err->code != DG_E_NO_SUCH_KEY)
-      return -1;
-    *ret_meta = NULL;
-    return 0;
-  }
-  meta->variant = variant;
-  *ret_meta = meta;
-  return 0;
-}
-
 int dg_object_find(const struct dg_route *route, const struct dg_call *call, struct dg_slice key,
                    struct dg_found *ret_found, struct dg_error *err)
 {
-  struct dg_meta *plain = NULL, *delta = NULL;
+  struct dg_meta *plain = dg_meta_new(), *delta = dg_meta_new();
+  uint32_t there = 0;
+  int rc = dg_backend_head_both(route->backend, call, dg_slice_str(route->bucket), key, plain,
+                                delta, &there, err);
 
-  if (find_variant(route, call, key, DG_VARIANT_PASSTHROUGH, &plain, err) < 0)
+  plain->variant = DG_VARIANT_PASSTHROUGH;
+  delta->variant = DG_VARIANT_DELTA;
+  if (!(there & DG_FOUND_PASSTHROUGH))
+    g_clear_pointer(&plain, dg_meta_unref);
+  if (!(there & DG_FOUND_DELTA))
+    g_clear_pointer(&delta, dg_meta_unref);
+  if (rc < 0)
     return -1;
-  if (find_variant(route, call, key, DG_VARIANT_DELTA, &delta, err) < 0) {
-    dg_meta_unref(plain);
-    return -1;
-  }
   if (dg_object_younger(plain, delta) == delta)
     *ret_found = (struct dg_found){.meta = delta, .hidden = plain};
   else

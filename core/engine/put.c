@@ -36,12 +36,16 @@ static void put_free(struct dg_put *put)
   g_free(put);
 }
 
+/* A delta's name has up to nine bytes more than its key's, and S3 has room for
+ * 1024. Stores move between backends, so this holds for all. */
+#define DELTA_KEY_MAX 1015u
+
 static bool may_be_delta(const struct dg_put *put)
 {
   const struct dg_route *route = &put->route;
 
   if (!route->codec || !route->policy->compression || route->policy->max_delta_ratio <= 0 || put->size_hint == 0 ||
-      !dg_key_eligible(put->key, route->policy->delta_suffixes))
+      put->key.len > DELTA_KEY_MAX || !dg_key_eligible(put->key, route->policy->delta_suffixes))
     return false;
   return put->size_hint == DG_TO_END || put->size_hint <= route->snapshot->max_delta_object_size;
 }

@@ -73,7 +73,9 @@ static int look_in_backend(const struct dg_call *call, struct look *look, bool w
   struct dg_found found = {0};
   struct dg_meta *plain, *delta;
 
-  if (!with_reader) {
+  /* Opening a file costs nothing; opening an upstream's object means to have it
+   * sent, and most of the time another part of it is wanted, or its delta. */
+  if (!with_reader || !dg_backend_has(look->route.backend, DG_CAP_LOCAL_FILE)) {
     if (dg_object_find(&look->route, call, look->key, &found, err) < 0)
       return -1;
     look->meta = g_steal_pointer(&found.meta);

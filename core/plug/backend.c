@@ -115,6 +115,38 @@ int dg_backend_head(struct dg_backend *backend, const struct dg_call *call,
   return CALL(backend, head, call, item, meta, err);
 }
 
+static int head_one(struct dg_backend *backend, const struct dg_call *call, struct dg_item item,
+                    struct dg_meta *meta, uint32_t bit, uint32_t *found, struct dg_error *err)
+{
+  if (dg_backend_head(backend, call, &item, meta, err) == 0)
+    *found |= bit;
+  else if (err->code != DG_E_NO_SUCH_KEY)
+    return -1;
+  return 0;
+}
+
+int dg_backend_head_both(struct dg_backend *backend, const struct dg_call *call,
+                         struct dg_slice bucket, struct dg_slice key, struct dg_meta *passthrough,
+                         struct dg_meta *delta, uint32_t *ret_found, struct dg_error *err)
+{
+  struct dg_item item = {.bucket = bucket, .key = key, .variant = DG_VARIANT_PASSTHROUGH};
+  uint32_t found = 0;
+
+  if (backend->ops->head_both) {
+    if (check_item(backend, &item, err) < 0 ||
+        CALL(backend, head_both, call, bucket, key, passthrough, delta, &found, err) < 0)
+      return -1;
+  } else {
+    if (head_one(backend, call, item, passthrough, DG_FOUND_PASSTHROUGH, &found, err) < 0)
+      return -1;
+    item.variant = DG_VARIANT_DELTA;
+    if (head_one(backend, call, item, delta, DG_FOUND_DELTA, &found, err) < 0)
+      return -1;
+  }
+  *ret_found = found;
+  return 0;
+}
+
 int dg_backend_get(struct dg_backend *backend, const struct dg_call *call,
                    const struct dg_item *item, struct dg_range range, struct dg_meta *meta,
                    struct dg_reader **ret_reader, struct dg_error *err)

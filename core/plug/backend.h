@@ -26,6 +26,11 @@ int dg_backend_bucket_list(struct dg_backend *backend, const struct dg_call *cal
 /* meta: empty, from dg_meta_new(). */
 int dg_backend_head(struct dg_backend *backend, const struct dg_call *call,
                     const struct dg_item *item, struct dg_meta *meta, struct dg_error *err);
+/* Both variants of an object; two heads where the plugin has nothing better. The
+ * metas are empty, from dg_meta_new(); *ret_found: DG_FOUND_*. */
+int dg_backend_head_both(struct dg_backend *backend, const struct dg_call *call,
+                         struct dg_slice bucket, struct dg_slice key, struct dg_meta *passthrough,
+                         struct dg_meta *delta, uint32_t *ret_found, struct dg_error *err);
 int dg_backend_get(struct dg_backend *backend, const struct dg_call *call,
                    const struct dg_item *item, struct dg_range range, struct dg_meta *meta,
                    struct dg_reader **ret_reader, struct dg_error *err);

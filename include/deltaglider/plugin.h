@@ -480,7 +480,16 @@ struct dg_backend_ops {
                   struct dg_slice validator, int32_t *ret_same, struct dg_error *err);
   /* [worker] Is the storage usable now? For readiness. */
   int (*probe)(void *self, const struct dg_call *call, struct dg_error *err);
+  /* [worker] Optional. head() of an object's passthrough and of its delta in
+   * one step, for storage where each look is a round trip. Fills the metas
+   * (given empty) of those that are there: *ret_found is a set of
+   * DG_FOUND_*, 0 when there is neither, which is no failure. */
+  int (*head_both)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                   struct dg_slice key, struct dg_meta *passthrough, struct dg_meta *delta,
+                   uint32_t *ret_found, struct dg_error *err);
 };
+#define DG_FOUND_PASSTHROUGH 1u
+#define DG_FOUND_DELTA 2u
 
 /* ---- Codecs: how versions shrink ------------------------------------------ */
 

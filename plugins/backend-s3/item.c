@@ -53,34 +53,53 @@ int dg_s3_peek(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice buc
   return rc;
 }
 
+/* What a HEAD told, remembered; NULL with rc 0 when there is nothing. */
+static int finish_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_job *job,
+                       struct dg_s3_facts **ret_facts, struct dg_error *err)
+{
+  struct dg_slice name = job->request.name, bucket = job->request.bucket;
+  struct dg_s3_facts *facts;
+
+  *ret_facts = NULL;
+  if (job->rc < 0 && job->err.code == DG_E_NO_SUCH_KEY) {
+    dg_s3_metaindex_drop(s3->index, bucket, name);
+    return 0;
+  }
+  if (job->rc < 0) {
+    *err = job->err;
+    return -1;
+  }
+  if (job->answer.content_length == UINT64_MAX)
+    return dg_fail(err, DG_E_IO, "upstream HEAD answered without a length");
+  facts = dg_s3_facts_new(&job->answer, job->answer.content_length);
+  if (dg_slice_ends_with(name, dg_slice_str(DG_S3_DELTA)) &&
+      dg_s3_peek(s3, call, bucket, name, facts, err) < 0) {
+    dg_s3_facts_unref(facts);
+    return -1;
+  }
+  dg_s3_metaindex_put(s3->index, bucket, name, facts);
+  *ret_facts = facts;
+  return 0;
+}
+
 int dg_s3_look(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                struct dg_slice name, struct dg_s3_facts **ret_facts, struct dg_error *err)
 {
-  struct dg_s3_request request;
-  struct dg_s3_answer answer;
+  struct dg_s3_job job = {0};
+  struct dg_s3_facts *facts = NULL;
   int rc;
 
-  dg_s3_request_init(&request, "HEAD", bucket, name);
-  dg_s3_answer_init(&answer);
-  rc = dg_s3_run(s3, call, &request, &answer, err);
-  if (rc == 0 && answer.content_length == UINT64_MAX)
-    rc = dg_fail(err, DG_E_IO, "upstream HEAD answered without a length");
-  if (rc == 0) {
-    struct dg_s3_facts *facts = dg_s3_facts_new(&answer, answer.content_length);
-
-    if (dg_slice_ends_with(name, dg_slice_str(DG_S3_DELTA)))
-      rc = dg_s3_peek(s3, call, bucket, name, facts, err);
-    if (rc == 0) {
-      dg_s3_metaindex_put(s3->index, bucket, name, facts);
-      *ret_facts = facts;
-    } else {
-      dg_s3_facts_unref(facts);
-    }
-  } else if (err->code == DG_E_NO_SUCH_KEY) {
-    dg_s3_metaindex_drop(s3->index, bucket, name);
+  dg_s3_request_init(&job.request, "HEAD", bucket, name);
+  rc = dg_s3_run_jobs(s3, call, &job, 1, 1, 0, err);
+  if (rc == 0)
+    rc = finish_head(s3, call, &job, &facts, err);
+  if (rc == 0 && !facts) {
+    *err = job.err;
+    rc = -1;
   }
-  dg_s3_request_clear(&request);
-  dg_s3_answer_clear(&answer);
+  dg_s3_job_clear(&job);
+  if (rc == 0)
+    *ret_facts = facts;
   return rc;
 }
 
@@ -104,6 +123,47 @@ int dg_s3_head(struct dg_s3 *s3, const struct dg_call *call, const struct dg_ite
     return -1;
   rc = dg_s3_meta_read(s3->host, facts, item->variant, last_segment(item->key), meta, err);
   dg_s3_facts_unref(facts);
+  return rc;
+}
+
+int dg_s3_head_both(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_slice key, struct dg_meta *passthrough, struct dg_meta *delta,
+                    uint32_t *ret_found, struct dg_error *err)
+{
+  static const uint32_t variants[2] = {DG_VARIANT_PASSTHROUGH, DG_VARIANT_DELTA};
+  static const uint32_t bits[2] = {DG_FOUND_PASSTHROUGH, DG_FOUND_DELTA};
+  struct dg_meta *metas[2] = {passthrough, delta};
+  g_autoptr(GString) plain_name = g_string_new(NULL);
+  g_autoptr(GString) delta_name = g_string_new(NULL);
+  GString *names[2] = {plain_name, delta_name};
+  struct dg_s3_job jobs[2] = {0};
+  uint32_t found = 0, which[2];
+  size_t count = 0;
+  int rc;
+
+  for (uint32_t i = 0; i < 2; i++) {
+    if (!dg_s3_name_append(names[i], key, variants[i]))
+      continue; /* too long: not there */
+    dg_s3_request_init(&jobs[count].request, "HEAD", bucket,
+                       dg_slice_of(names[i]->str, names[i]->len));
+    which[count++] = i;
+  }
+  rc = dg_s3_run_jobs(s3, call, jobs, count, 2, 0, err);
+  for (size_t i = 0; i < count; i++) {
+    struct dg_s3_facts *facts = NULL;
+    uint32_t n = which[i];
+
+    if (rc == 0)
+      rc = finish_head(s3, call, &jobs[i], &facts, err);
+    if (rc == 0 && facts) {
+      rc = dg_s3_meta_read(s3->host, facts, variants[n], last_segment(key), metas[n], err);
+      found |= bits[n];
+    }
+    dg_s3_facts_unref(facts);
+    dg_s3_job_clear(&jobs[i]);
+  }
+  if (rc == 0)
+    *ret_found = found;
   return rc;
 }
 

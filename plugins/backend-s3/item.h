@@ -8,6 +8,9 @@
 
 int dg_s3_head(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                struct dg_meta *meta, struct dg_error *err);
+int dg_s3_head_both(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_slice key, struct dg_meta *passthrough, struct dg_meta *delta,
+                    uint32_t *ret_found, struct dg_error *err);
 int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                  struct dg_error *err);
 int dg_s3_set_meta(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,

@@ -59,6 +59,13 @@ static int op_head(void *self, const struct dg_call *call, const struct dg_item 
   return dg_s3_head(self, call, item, meta, err);
 }
 
+static int op_head_both(void *self, const struct dg_call *call, struct dg_slice bucket,
+                        struct dg_slice key, struct dg_meta *passthrough, struct dg_meta *delta,
+                        uint32_t *ret_found, struct dg_error *err)
+{
+  return dg_s3_head_both(self, call, bucket, key, passthrough, delta, ret_found, err);
+}
+
 static int op_get(void *self, const struct dg_call *call, const struct dg_item *item,
                   struct dg_range range, struct dg_meta *meta, struct dg_reader **ret_reader,
                   struct dg_error *err)
@@ -119,6 +126,7 @@ static const struct dg_backend_ops ops = {
   .set_meta = op_set_meta,
   .validate = op_validate,
   .probe = op_probe,
+  .head_both = op_head_both,
 };
 
 #define MIB (INT64_C(1) << 20)

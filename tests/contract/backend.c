@@ -380,6 +380,57 @@ static void variants_of_a_key_are_apart(struct contract *contract, void *instanc
   (void)dg_backend_remove(backend, call, &reference, &err);
 }
 
+/* In one step or in two: the same as head() tells, one by one. */
+static void expect_both(struct contract *contract, struct dg_backend *backend, const char *key,
+                        uint32_t expected)
+{
+  static const uint32_t bits[] = {DG_FOUND_PASSTHROUGH, DG_FOUND_DELTA};
+  static const uint32_t variants[] = {DG_VARIANT_PASSTHROUGH, DG_VARIANT_DELTA};
+  struct dg_meta *metas[] = {dg_meta_new(), dg_meta_new()}, *alone = dg_meta_new();
+  struct dg_error err = {0};
+  uint32_t found = 99;
+
+  if (dg_backend_head_both(backend, call, DG_SLICE(CONTRACT_BUCKET), contract_slice(key), metas[0],
+                           metas[1], &found, &err) < 0)
+    contract_fail(contract, "head_both: %s", err.detail);
+  else if (found != expected)
+    contract_fail(contract, "head_both of '%s' finds %u instead of %u", key, found, expected);
+  for (size_t i = 0; i < 2 && !contract->failure; i++) {
+    struct dg_item item = contract_item(CONTRACT_BUCKET, key, variants[i]);
+
+    if (!(expected & bits[i]))
+      continue;
+    dg_meta_clear(alone);
+    if (dg_backend_head(backend, call, &item, alone, &err) < 0)
+      contract_fail(contract, "head: %s", err.detail);
+    else
+      compare_meta(contract, alone, metas[i]);
+    if (!contract->failure && !same(alone->validator, metas[i]->validator))
+      contract_fail(contract, "head_both and head have different validators");
+  }
+  dg_meta_unref(metas[0]);
+  dg_meta_unref(metas[1]);
+  dg_meta_unref(alone);
+}
+
+static void both_variants_are_found_at_once(struct contract *contract, void *instance)
+{
+  struct dg_backend *backend = instance;
+  struct dg_item plain = contract_item(CONTRACT_BUCKET, "both/x.zip", DG_VARIANT_PASSTHROUGH);
+  struct dg_item delta = contract_item(CONTRACT_BUCKET, "both/x.zip", DG_VARIANT_DELTA);
+  struct dg_error err = {0};
+
+  expect_both(contract, backend, "both/x.zip", 0);
+  if (contract_put(contract, backend, &plain, "plain", 5) == 0)
+    expect_both(contract, backend, "both/x.zip", DG_FOUND_PASSTHROUGH);
+  if (contract_put(contract, backend, &delta, "delta!", 6) == 0)
+    expect_both(contract, backend, "both/x.zip", DG_FOUND_PASSTHROUGH | DG_FOUND_DELTA);
+  (void)dg_backend_remove(backend, call, &plain, &err);
+  if (!contract->failure)
+    expect_both(contract, backend, "both/x.zip", DG_FOUND_DELTA);
+  (void)dg_backend_remove(backend, call, &delta, &err);
+}
+
 static void ranges_are_exact(struct contract *contract, void *instance)
 {
   static const struct {
@@ -686,6 +737,7 @@ static const struct contract_case cases[] = {
   {"objects of every size come back", bytes_of_every_size_come_back, 0},
   {"metadata comes back", metadata_comes_back, 0},
   {"the variants of a key are separate items", variants_of_a_key_are_apart, 0},
+  {"both variants are found at once", both_variants_are_found_at_once, 0},
   {"ranges are exact", ranges_are_exact, 0},
   {"nothing shows before commit or after abort", nothing_shows_before_commit_or_after_abort, 0},
   {"an overwrite is all or nothing", an_overwrite_is_all_or_nothing, DG_CAP_PUT_ATOMIC},
