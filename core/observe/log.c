@@ -237,23 +237,37 @@ static void emit(const struct dg_log *log, const char *text, size_t len)
   }
 }
 
+/* Formats into message and returns its length. A value that was not quoted must
+ * not forge a line of its own: control characters turn into blanks. */
+DG_PRINTF(2, 0)
+static size_t format_message(char message[LINE_BYTES], const char *format, va_list args)
+{
+  int wanted = g_vsnprintf(message, LINE_BYTES, format, args);
+  size_t len = wanted < 0 ? 0 : MIN((size_t)wanted, LINE_BYTES - 1);
+
+  for (size_t i = 0; i < len; i++) {
+    unsigned char byte = (unsigned char)message[i];
+
+    message[i] = (char)(byte < 0x20 ? ' ' : byte);
+  }
+  return len;
+}
+
 void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const char *format, ...)
 {
-  struct line line = {.len = 0};
+  struct line line; /* not cleared as a whole: every request would pay for it */
   char stamp[40], message[LINE_BYTES];
   const char *level_name;
-  size_t stamp_len;
+  size_t stamp_len, message_len;
   va_list args;
 
   if (!dg_log_enabled(log, level) || level == 0 || level >= G_N_ELEMENTS(level_names))
     return;
+  line.len = 0;
+  line.is_cut = false;
   va_start(args, format);
-  (void)g_vsnprintf(message, sizeof message, format, args);
+  message_len = format_message(message, format, args);
   va_end(args);
-  /* A value that was not quoted must not forge a line of its own. */
-  for (char *c = message; *c; c++)
-    if ((unsigned char)*c < 0x20)
-      *c = ' ';
 
   stamp_len = format_time(stamp, sizeof stamp);
   level_name = level_names[level];
@@ -273,9 +287,9 @@ void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const c
     line_add(&line, level_name, strlen(level_name));
     line_add(&line, " ", 1);
     line_add(&line, event, strlen(event));
-    if (*message)
+    if (message_len > 0)
       line_add(&line, " ", 1);
-    line_add(&line, message, strlen(message));
+    line_add(&line, message, message_len);
   }
   line.text[line.len++] = '\n';
   emit(log, line.text, line.len);
