@@ -38,7 +38,8 @@ static bool same_bucket(const struct dg_route *route, struct dg_slice bucket,
     return true;
   policy = dg_snapshot_bucket(route->snapshot, name);
   real = policy->alias && policy->alias[0] ? policy->alias : upload->bucket;
-  return strcmp(real, route->bucket) == 0 && g_strcmp0(policy->backend, route->policy->backend) == 0;
+  return strcmp(real, route->bucket) == 0 &&
+         g_strcmp0(policy->backend, route->policy->backend) == 0;
 }
 
 static char *note_name(struct dg_slice bucket)
