@@ -295,6 +295,11 @@ static int store_reference(struct dg_put *put, const struct dg_meta *meta, struc
   int number = dg_fault("engine.put.reference");
   int rc = -1;
 
+  /* Our lock does not hold other servers on the same storage: a second reference
+   * would make the deltas of the first unreadable. */
+  if (dg_backend_has(put->route.backend, DG_CAP_IF_ABSENT))
+    item.flags = DG_ITEM_IF_ABSENT;
+
   reference->variant = DG_VARIANT_REFERENCE;
   reference->file_size = meta->file_size;
   reference->created_at_s = meta->created_at_s;
@@ -308,6 +313,10 @@ static int store_reference(struct dg_put *put, const struct dg_meta *meta, struc
            dg_meta_set(reference, DG_FIELD_MD5, meta->md5, err) == 0)
     rc = dg_stage_commit(g_steal_pointer(&put->stage), &item, reference, NULL, err);
   dg_meta_unref(reference);
+  /* The staged bytes are gone with the attempt: the client sends them again, and
+   * finds the reference. */
+  if (rc < 0 && err->code == DG_E_PRECONDITION_FAILED)
+    (void)dg_fail(err, DG_E_SLOW_DOWN, "another server made the deltaspace's reference meanwhile");
   if (rc == 0)
     dg_metrics_add(put->engine->metrics, DG_METRIC_DELTA_DECISIONS_TOTAL, "reference", NULL, NULL,
                    1);

@@ -250,8 +250,12 @@ struct dg_item {
   struct dg_slice bucket;
   struct dg_slice key; /* as the client wrote it, 1..1024 bytes of UTF-8 */
   uint32_t variant;    /* DG_VARIANT_* */
-  uint32_t reserved;
+  uint32_t flags;      /* DG_ITEM_*, for commit() */
 };
+
+/* With DG_CAP_IF_ABSENT: commit only if the item does not exist, else fail with
+ * DG_E_PRECONDITION_FAILED and leave what is there. */
+#define DG_ITEM_IF_ABSENT 1u
 
 struct dg_pair {
   struct dg_slice name;
@@ -394,6 +398,9 @@ struct dg_host {
 #define DG_CAP_READ_BACK (UINT64_C(1) << 3)  /* writers implement read_back; abort is cheap */
 #define DG_CAP_VALIDATOR (UINT64_C(1) << 4)  /* metas carry a validator; validate() works */
 #define DG_CAP_LOCAL_FILE (UINT64_C(1) << 5) /* readers implement file_range */
+/* Commits obey DG_ITEM_IF_ABSENT, also against other servers on the same
+ * storage, wherever the storage itself can. */
+#define DG_CAP_IF_ABSENT (UINT64_C(1) << 6)
 
 /* One call per entry, in ascending byte order of name. Return non-zero to
  * stop the listing early (not an error). Everything is borrowed. */

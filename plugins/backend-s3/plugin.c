@@ -111,7 +111,7 @@ static int op_probe(void *self, const struct dg_call *call, struct dg_error *err
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
-          DG_CAP_VALIDATOR,
+          DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,

@@ -13,6 +13,7 @@
 
 #include "bucket.h"
 #include "common/clock.h"
+#include "conditions.h"
 #include "governor.h"
 #include "metaindex.h"
 #include "pool.h"
@@ -127,6 +128,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   s3->pool = dg_s3_pool_new();
   s3->governor = dg_s3_governor_new((uint32_t)config->get_int(config, "max_requests"));
   s3->index = dg_s3_metaindex_new((uint64_t)config->get_int(config, "metadata_index"));
+  s3->conditions = dg_s3_conditions_new();
   s3->known = dg_s3_known_new();
   *ret_s3 = s3;
   return 0;
@@ -139,6 +141,7 @@ void dg_s3_close(struct dg_s3 *s3)
   dg_s3_pool_free(s3->pool);
   dg_s3_governor_free(s3->governor);
   dg_s3_metaindex_free(s3->index);
+  dg_s3_conditions_free(s3->conditions);
   dg_s3_known_free(s3->known);
   dg_s3_endpoint_clear(&s3->endpoint);
   if (s3->secret_access_key)

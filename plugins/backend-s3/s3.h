@@ -29,6 +29,7 @@
 struct dg_s3_pool;
 struct dg_s3_governor;
 struct dg_s3_metaindex;
+struct dg_s3_conditions;
 struct dg_s3_known;
 
 struct dg_s3 {
@@ -49,6 +50,7 @@ struct dg_s3 {
   struct dg_s3_pool *pool;
   struct dg_s3_governor *governor;
   struct dg_s3_metaindex *index;
+  struct dg_s3_conditions *conditions;
   struct dg_s3_known *known; /* buckets seen a moment ago */
 };
 

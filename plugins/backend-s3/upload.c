@@ -126,27 +126,30 @@ static GString *completion(const struct upload *upload)
   return g_string_append(text, "</CompleteMultipartUpload>");
 }
 
-/* After an answer that was lost: is what is there now this very upload? Its
- * ETag counts our parts, and its metadata are ours. */
-static bool was_completed(struct upload *upload, const GPtrArray *pairs)
+bool dg_s3_stored_is(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice name, uint64_t length, const GPtrArray *pairs)
 {
-  g_autofree char *suffix = g_strdup_printf("-%zu", upload->part_count);
   struct dg_s3_facts *facts;
   struct dg_error err;
   bool same;
 
-  if (dg_s3_look(upload->s3, upload->call, upload->bucket, upload->name, &facts, &err) < 0)
+  if (dg_s3_look(s3, call, bucket, name, &facts, &err) < 0)
     return false;
-  same = facts->size == upload->spool->length && g_str_has_suffix(facts->etag, suffix) &&
-         facts->pair_count == pairs->len / 2;
+  same = facts->size == length && facts->pair_count == pairs->len / 2;
   for (guint i = 0; same && i + 1 < pairs->len; i += 2)
     same = dg_slice_equal_str(dg_s3_facts_find(facts, pairs->pdata[i]), pairs->pdata[i + 1]);
   dg_s3_facts_unref(facts);
   return same;
 }
 
-static int complete(struct upload *upload, const GPtrArray *pairs, struct dg_s3_answer *answer,
-                    struct dg_error *err)
+static bool was_completed(const struct upload *upload, const GPtrArray *pairs)
+{
+  return dg_s3_stored_is(upload->s3, upload->call, upload->bucket, upload->name,
+                         upload->spool->length, pairs);
+}
+
+static int complete(struct upload *upload, const GPtrArray *pairs, bool if_absent,
+                    struct dg_s3_answer *answer, struct dg_error *err)
 {
   g_autoptr(GString) text = completion(upload);
   g_autofree char *etag = NULL;
@@ -157,6 +160,8 @@ static int complete(struct upload *upload, const GPtrArray *pairs, struct dg_s3_
   dg_s3_request_init(&request, "POST", upload->bucket, upload->name);
   dg_s3_request_query(&request, "uploadId", dg_slice_str(upload->id));
   dg_s3_request_header(&request, "content-type", DG_SLICE("application/xml"));
+  if (if_absent)
+    dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_text(&request, dg_slice_of(text->str, text->len));
   rc = dg_s3_run(upload->s3, upload->call, &request, answer, err);
   if (rc < 0) {
@@ -178,11 +183,21 @@ static int complete(struct upload *upload, const GPtrArray *pairs, struct dg_s3_
 
 int dg_s3_upload(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                  struct dg_slice name, const GPtrArray *pairs, const struct dg_s3_spool *spool,
-                 struct dg_s3_answer *answer, struct dg_error *err)
+                 bool if_absent, struct dg_s3_answer *answer, struct dg_error *err)
 {
   struct upload upload = {.s3 = s3, .call = call, .bucket = bucket, .name = name, .spool = spool};
   int rc;
 
+  if (if_absent) {
+    struct dg_s3_facts *facts;
+
+    if (dg_s3_look(s3, call, bucket, name, &facts, err) == 0) {
+      dg_s3_facts_unref(facts);
+      return dg_fail(err, DG_E_PRECONDITION_FAILED, "the name is taken");
+    }
+    if (err->code != DG_E_NO_SUCH_KEY)
+      return -1;
+  }
   if (create(&upload, pairs, err) < 0) {
     g_free(upload.id);
     return -1;
@@ -192,7 +207,7 @@ int dg_s3_upload(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice b
   upload.parts = g_new0(struct dg_s3_job, upload.part_count);
   rc = send_parts(&upload, err);
   if (rc == 0)
-    rc = complete(&upload, pairs, answer, err);
+    rc = complete(&upload, pairs, if_absent, answer, err);
   if (rc < 0)
     abandon(&upload);
   for (size_t i = 0; i < upload.part_count; i++)

@@ -4,6 +4,7 @@
 #include "writer.h"
 
 #include "bucket.h"
+#include "conditions.h"
 #include "facts.h"
 #include "metahdr.h"
 #include "metaindex.h"
@@ -89,7 +90,7 @@ static bool is_other_md5(const struct s3_writer *self, const struct dg_meta *met
 }
 
 static int put_object(struct s3_writer *self, struct dg_slice bucket, struct dg_slice name,
-                      const struct dg_meta *meta, const GPtrArray *pairs,
+                      const struct dg_meta *meta, const GPtrArray *pairs, bool if_absent,
                       struct dg_s3_answer *answer, struct dg_error *err)
 {
   struct dg_s3_body body = dg_s3_spool_body(self->spool, 0, self->spool->length);
@@ -101,9 +102,15 @@ static int put_object(struct s3_writer *self, struct dg_slice bucket, struct dg_
     return -1;
   dg_s3_request_init(&request, "PUT", bucket, name);
   dg_s3_request_meta(&request, pairs);
+  if (if_absent)
+    dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_body(&request, &body, sha256);
   rc = dg_s3_run(self->s3, self->call, &request, answer, err);
   dg_s3_request_clear(&request);
+  /* What is there may be our own first attempt, whose answer was lost. */
+  if (rc < 0 && if_absent && err->code == DG_E_PRECONDITION_FAILED &&
+      dg_s3_stored_is(self->s3, self->call, bucket, name, self->spool->length, pairs))
+    rc = 0;
   if (rc == 0 && is_other_md5(self, meta, answer))
     rc = dg_fail(err, DG_E_IO, "upstream stored other bytes: its ETag is %s", answer->etag);
   return rc;
@@ -137,6 +144,7 @@ static int commit(struct s3_writer *self, const struct dg_item *item, const stru
   uint64_t length = self->spool->length;
   struct dg_s3_answer answer;
   struct dg_slice name;
+  bool if_absent = false;
   int rc;
 
   if (dg_s3_check_call(self->call, err) < 0)
@@ -146,11 +154,17 @@ static int commit(struct s3_writer *self, const struct dg_item *item, const stru
   if (dg_s3_meta_write(meta, pairs, err) < 0)
     return -1;
   name = dg_slice_of(text->str, text->len);
+  if ((item->flags & DG_ITEM_IF_ABSENT) &&
+      dg_s3_conditions_proven(self->s3, self->call, item->bucket, &if_absent, err) < 0)
+    return -1;
   dg_s3_answer_init(&answer);
-  if (length > self->s3->multipart_from || length > SINGLE_MAX_BYTES)
-    rc = dg_s3_upload(self->s3, self->call, item->bucket, name, pairs, self->spool, &answer, err);
+  /* In one piece if there is a condition: not every upstream knows it at the end
+   * of an upload in parts. */
+  if (length > SINGLE_MAX_BYTES || (length > self->s3->multipart_from && !if_absent))
+    rc = dg_s3_upload(self->s3, self->call, item->bucket, name, pairs, self->spool, if_absent,
+                      &answer, err);
   else
-    rc = put_object(self, item->bucket, name, meta, pairs, &answer, err);
+    rc = put_object(self, item->bucket, name, meta, pairs, if_absent, &answer, err);
   if (rc == 0)
     remember(self, item->bucket, name, pairs, &answer);
   else

@@ -553,6 +553,40 @@ static void a_commit_may_choose_another_name(struct contract *contract, void *in
   (void)dg_backend_remove(backend, call, &committed, &err);
 }
 
+static int put_if_absent(struct dg_backend *backend, const char *data, struct dg_error *err)
+{
+  struct dg_item item = contract_item(CONTRACT_BUCKET, "absent", DG_VARIANT_PASSTHROUGH);
+  struct dg_meta *meta = full_meta(DG_VARIANT_PASSTHROUGH, data, strlen(data));
+  struct dg_writer *writer = NULL;
+  int status = dg_backend_put(backend, call, &item, strlen(data), &writer, err);
+
+  if (status == 0)
+    status = dg_writer_write(writer, data, strlen(data), err);
+  item.flags = DG_ITEM_IF_ABSENT;
+  if (status == 0)
+    status = dg_writer_commit(writer, &item, meta, NULL, err);
+  dg_meta_unref(meta);
+  return status;
+}
+
+static void a_commit_may_demand_that_nothing_is_there(struct contract *contract, void *instance)
+{
+  struct dg_backend *backend = instance;
+  struct dg_item item = contract_item(CONTRACT_BUCKET, "absent", DG_VARIANT_PASSTHROUGH);
+  struct dg_error err = {0};
+
+  CONTRACT(contract, put_if_absent(backend, "first", &err) == 0, "%s", err.detail);
+  CONTRACT(contract, put_if_absent(backend, "second", &err) < 0 &&
+             err.code == DG_E_PRECONDITION_FAILED,
+           "over an object: code %d", err.code);
+  if (contract_expect(contract, backend, &item, "first", 5) < 0)
+    return;
+  (void)dg_backend_remove(backend, call, &item, &err);
+  CONTRACT(contract, put_if_absent(backend, "third", &err) == 0, "once it is gone: %s",
+           err.detail);
+  (void)dg_backend_remove(backend, call, &item, &err);
+}
+
 static void a_writer_reads_back(struct contract *contract, void *instance)
 {
   struct dg_backend *backend = instance;
@@ -742,6 +776,8 @@ static const struct contract_case cases[] = {
   {"nothing shows before commit or after abort", nothing_shows_before_commit_or_after_abort, 0},
   {"an overwrite is all or nothing", an_overwrite_is_all_or_nothing, DG_CAP_PUT_ATOMIC},
   {"a commit may choose another name", a_commit_may_choose_another_name, DG_CAP_LATE_NAME},
+  {"a commit may demand that nothing is there", a_commit_may_demand_that_nothing_is_there,
+   DG_CAP_IF_ABSENT},
   {"a writer reads back what it wrote", a_writer_reads_back, DG_CAP_READ_BACK},
   {"validators notice every change", validators_notice_every_change, DG_CAP_VALIDATOR},
   {"readers tell their file", readers_tell_their_file, DG_CAP_LOCAL_FILE},
