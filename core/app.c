@@ -182,11 +182,10 @@ static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
   while (!what && g_hash_table_iter_next(&iter, &name, &value)) {
     bucket = value;
     what = bucket->public_prefixes                    ? "storage.buckets: public_prefixes"
-           : bucket->replication_target_only          ? "storage.buckets: replication_target_only"
-           : bucket->frozen                           ? "storage.buckets: frozen"
-           : bucket->quota_bytes != DG_QUOTA_NONE     ? "storage.buckets: quota_bytes"
-           : bucket->quota_objects != DG_QUOTA_NONE   ? "storage.buckets: quota_objects"
-                                                      : NULL;
+           : bucket->quota_bytes != DG_QUOTA_NONE && bucket->quota_bytes > 0
+             ? "storage.buckets: quota_bytes"
+           : bucket->quota_objects != DG_QUOTA_NONE ? "storage.buckets: quota_objects"
+                                                    : NULL;
   }
   if (!what)
     return 0;

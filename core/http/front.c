@@ -8,6 +8,7 @@
 #include "core/config/config.h"
 #include "core/http/op.h"
 #include "core/http/payload.h"
+#include "core/http/policy.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/s3/names.h"
@@ -85,6 +86,12 @@ static int check_names(struct dg_exchange *x, struct dg_error *err)
   return x->target.key.len ? dg_key_check(x->target.key, err) : 0;
 }
 
+/* Whoever sends a form is known once its fields are read: its handler asks then. */
+static int check_policy(const struct dg_exchange *x, struct dg_error *err)
+{
+  return x->identity.kind == DG_IDENTITY_ANONYMOUS ? 0 : dg_policy_check_write(x, err);
+}
+
 /* A stored body needs a length, or chunks that end by themselves. */
 static int check_length(const struct dg_exchange *x, struct dg_error *err)
 {
@@ -113,7 +120,8 @@ int dg_front_route(struct dg_exchange *x)
     return refuse(x, &err);
   }
   count_identity(x, true);
-  if (check_names(x, &err) < 0 || dg_payload_facts_read(x, &err) < 0 || check_length(x, &err) < 0)
+  if (check_names(x, &err) < 0 || check_policy(x, &err) < 0 ||
+      dg_payload_facts_read(x, &err) < 0 || check_length(x, &err) < 0)
     return refuse(x, &err);
   return 0;
 }

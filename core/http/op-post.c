@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/uri.h"
 #include "core/access/identity.h"
+#include "core/http/policy.h"
 #include "core/observe/metrics.h"
 #include "core/s3/answers.h"
 #include "core/s3/names.h"
@@ -112,7 +113,8 @@ static int open_put(struct dg_exchange *x, struct post *post, struct dg_error *e
   g_autoptr(dg_op_meta) meta = NULL;
 
   post->max_bytes = DG_TO_END;
-  if (check_identity(x, post, err) < 0 || refuse_fields(post->form, err) < 0)
+  if (check_identity(x, post, err) < 0 || dg_policy_check_write(x, err) < 0 ||
+      refuse_fields(post->form, err) < 0)
     return -1;
   if (dg_postform_field(post->form, "policy").len &&
       dg_postform_policy_check(post->form, x->target.bucket, dg_time_now_s(), &post->min_bytes,
