@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "common/checksum.h"
-#include "common/hex.h"
 #include "common/slice.h"
 
 #include "common/banned.h"
@@ -39,8 +38,7 @@ struct dg_s3_facts *dg_s3_facts_new(const struct dg_s3_answer *answer, uint64_t 
   facts->size = size;
   facts->modified_s = answer->last_modified_s;
   facts->seen_s = answer->date_s;
-  facts->etag_is_md5 =
-    !answer->sealed_upstream && dg_hex_is(dg_slice_str(answer->etag), 32, /* lower_only= */ false);
+  facts->sealed_upstream = answer->sealed_upstream;
   memcpy(facts->etag, answer->etag, sizeof facts->etag);
   facts->content_type = g_strdup(answer->content_type);
   facts->pair_count = answer->meta->len / 2;
@@ -53,29 +51,7 @@ struct dg_s3_facts *dg_s3_facts_new(const struct dg_s3_answer *answer, uint64_t 
     facts->pairs[i].value = keep(&at, answer->meta->pdata[2 * i + 1]);
   }
   qsort(facts->pairs, facts->pair_count, sizeof *facts->pairs, compare_pairs);
-  facts->memory = sizeof *facts + bytes + facts->pair_count * sizeof *facts->pairs +
-                  strlen(facts->content_type) + 64;
   return facts;
-}
-
-struct dg_s3_facts *dg_s3_facts_dated(const struct dg_s3_facts *facts, int64_t modified_s)
-{
-  struct dg_s3_facts *copy = g_memdup2(facts, sizeof *facts);
-  size_t bytes = 0;
-  char *at;
-
-  copy->refs = 1;
-  copy->modified_s = modified_s;
-  copy->content_type = g_strdup(facts->content_type);
-  copy->pairs = g_new0(struct dg_pair, MAX(facts->pair_count, 1));
-  for (uint32_t i = 0; i < facts->pair_count; i++)
-    bytes += facts->pairs[i].name.len + facts->pairs[i].value.len + 2;
-  copy->text = at = g_malloc(bytes + 1);
-  for (uint32_t i = 0; i < facts->pair_count; i++) {
-    copy->pairs[i].name = keep(&at, facts->pairs[i].name.data);
-    copy->pairs[i].value = keep(&at, facts->pairs[i].value.data);
-  }
-  return copy;
 }
 
 struct dg_s3_facts *dg_s3_facts_ref(struct dg_s3_facts *facts)

@@ -18,21 +18,23 @@ struct dg_s3_facts {
   int64_t modified_s;     /* Last-Modified; 0: not known (a PUT does not say it) */
   int64_t seen_s;         /* the upstream's clock when it said so */
   bool is_stray_vcdiff;   /* a delta that lost its metadata: peeked at */
-  bool etag_is_md5;
+  bool sealed_upstream;   /* the ETag is no MD5 */
   char etag[136];
   char *content_type;
   uint32_t pair_count;
   struct dg_pair *pairs;  /* x-amz-meta-* without that prefix, sorted by name */
   char *text;             /* what the pairs point into */
-  size_t memory;          /* bytes in all, for budgets */
 };
 
 /* From an answer's head. size: of the whole object. */
 struct dg_s3_facts *dg_s3_facts_new(const struct dg_s3_answer *answer, uint64_t size);
 struct dg_s3_facts *dg_s3_facts_ref(struct dg_s3_facts *facts);
 void dg_s3_facts_unref(struct dg_s3_facts *facts); /* NULL is fine */
-/* A copy with the time of change that a listing told. */
-struct dg_s3_facts *dg_s3_facts_dated(const struct dg_s3_facts *facts, int64_t modified_s);
+
+/* Appends them as bytes. False, with something appended, if they are too much. */
+bool dg_s3_facts_pack(const struct dg_s3_facts *facts, GByteArray *out);
+/* NULL if the bytes are not what pack() wrote. */
+struct dg_s3_facts *dg_s3_facts_unpack(struct dg_slice bytes);
 
 /* The value of a name; absent if it is missing or empty. */
 struct dg_slice dg_s3_facts_find(const struct dg_s3_facts *facts, const char *name);

@@ -314,6 +314,8 @@ static int ask_for(struct lister *lister, const GPtrArray *names, struct dg_erro
     fill_head(&jobs[i], bucket, names->pdata[i]);
   rc = dg_s3_run_jobs(lister->s3, lister->call, jobs, names->len, lister->s3->head_parallel, 0, err);
   for (guint i = 0; i < names->len; i++) {
+    if (jobs[i].rc == 0 && jobs[i].answer.content_length == UINT64_MAX)
+      jobs[i].rc = dg_fail(&jobs[i].err, DG_E_IO, "upstream HEAD answered without a length");
     if (rc == 0 && jobs[i].rc == 0) {
       const struct dg_s3_answer *answer = &jobs[i].answer;
       struct dg_s3_entry entry = {.name = g_strdup(names->pdata[i]),
@@ -365,6 +367,8 @@ static int look_up(struct lister *lister, const GPtrArray *rows, struct dg_error
     struct row *row = wanted->pdata[i];
     struct dg_slice name = dg_slice_of(row->entry.name, row->entry.name_len);
 
+    if (jobs[i].rc == 0 && jobs[i].answer.content_length == UINT64_MAX)
+      jobs[i].rc = dg_fail(&jobs[i].err, DG_E_IO, "upstream HEAD answered without a length");
     if (rc == 0 && jobs[i].rc == 0) {
       row->facts = dg_s3_facts_new(&jobs[i].answer, jobs[i].answer.content_length);
       if (row->variant == DG_VARIANT_DELTA)

@@ -111,6 +111,33 @@ static int read_options(struct dg_s3 *s3, const struct dg_config *config, struct
                               config->get_bool(config, "allow_local") != 0, err);
 }
 
+static char *index_path(const struct dg_s3 *s3)
+{
+  return s3->host->cache_dir ? g_build_filename(s3->host->cache_dir, "metadata.index", NULL)
+                             : NULL;
+}
+
+static void load_index(struct dg_s3 *s3)
+{
+  g_autofree char *path = index_path(s3);
+  struct dg_error err;
+
+  if (!path || access(path, F_OK) < 0)
+    return;
+  if (dg_s3_metaindex_load(s3->index, path, s3->endpoint.authority, &err) < 0)
+    dg_s3_log(s3, DG_LOG_WARN, "s3.index.unused", "cause=\"%s\"", err.detail);
+}
+
+static void save_index(struct dg_s3 *s3)
+{
+  g_autofree char *path = index_path(s3);
+  struct dg_error err;
+
+  if (path && s3->index &&
+      dg_s3_metaindex_save(s3->index, path, s3->endpoint.authority, &err) < 0)
+    dg_s3_log(s3, DG_LOG_WARN, "s3.index.unsaved", "cause=\"%s\"", err.detail);
+}
+
 int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struct dg_s3 **ret_s3,
                struct dg_error *err)
 {
@@ -128,6 +155,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   s3->pool = dg_s3_pool_new();
   s3->governor = dg_s3_governor_new((uint32_t)config->get_int(config, "max_requests"));
   s3->index = dg_s3_metaindex_new((uint64_t)config->get_int(config, "metadata_index"));
+  load_index(s3);
   s3->conditions = dg_s3_conditions_new();
   s3->known = dg_s3_known_new();
   *ret_s3 = s3;
@@ -138,6 +166,7 @@ void dg_s3_close(struct dg_s3 *s3)
 {
   if (!s3)
     return;
+  save_index(s3);
   dg_s3_pool_free(s3->pool);
   dg_s3_governor_free(s3->governor);
   dg_s3_metaindex_free(s3->index);
