@@ -199,6 +199,27 @@ int dg_meta_add_extension(struct dg_meta *meta, struct dg_slice name, struct dg_
   return rc;
 }
 
+static uint32_t remove_pairs(struct dg_pair *pairs, uint32_t count,
+                             bool (*match)(struct dg_slice name))
+{
+  uint32_t kept = 0;
+
+  for (uint32_t i = 0; i < count; i++)
+    if (!match(pairs[i].name))
+      pairs[kept++] = pairs[i];
+  return kept;
+}
+
+void dg_meta_remove_user(struct dg_meta *meta, bool (*match)(struct dg_slice name))
+{
+  meta->user_count = remove_pairs(owner_of(meta)->user, meta->user_count, match);
+}
+
+void dg_meta_remove_extensions(struct dg_meta *meta, bool (*match)(struct dg_slice name))
+{
+  meta->extension_count = remove_pairs(owner_of(meta)->extensions, meta->extension_count, match);
+}
+
 struct dg_meta *dg_meta_copy(const struct dg_meta *meta)
 {
   struct dg_meta *copy = dg_meta_new();

@@ -10,6 +10,7 @@
 #define DG_COMMON_META_H
 
 #include <deltaglider/plugin.h>
+#include <stdbool.h>
 
 /* Bytes of text and pairs one object may hold: bounds hostile metadata. */
 #define DG_META_MAX_TEXT (256u * 1024u)
@@ -35,6 +36,11 @@ int dg_meta_add_user(struct dg_meta *meta, struct dg_slice name, struct dg_slice
                      struct dg_error *err);
 int dg_meta_add_extension(struct dg_meta *meta, struct dg_slice name, struct dg_slice value,
                           struct dg_error *err);
+
+/* Takes out the user pairs, or extensions, whose names match. Only while
+ * unshared; their text is freed with the object. */
+void dg_meta_remove_user(struct dg_meta *meta, bool (*match)(struct dg_slice name));
+void dg_meta_remove_extensions(struct dg_meta *meta, bool (*match)(struct dg_slice name));
 
 /* The first extension, or user pair, of that name; an empty slice if none. */
 struct dg_slice dg_meta_extension(const struct dg_meta *meta, const char *name);

@@ -93,6 +93,8 @@ static int check(struct dg_plug_table *table, const char *what, char **pairs, co
                dg_kind_name(contract.module->plugin.kind), contract.module->file);
   if (contract.module->plugin.kind == DG_KIND_BACKEND)
     contract_backend(&contract);
+  else if (contract.module->plugin.kind == DG_KIND_CRYPT)
+    contract_crypt(&contract);
   else
     contract_codec(&contract);
   (void)printf("1..%u\n# %u passed, %u failed, %u skipped\n", contract.number,

@@ -12,6 +12,8 @@
 struct dg_backend {
   struct dg_instance instance;
   const struct dg_backend_ops *ops;
+  struct dg_backend_ops own; /* of a layer: what ops points to */
+  const char *plugin_name;
 };
 
 int dg_backend_new(const struct dg_module *module, const char *instance_name,
@@ -26,14 +28,29 @@ int dg_backend_new(const struct dg_module *module, const char *instance_name,
     return -1;
   }
   backend->ops = &module->ops.backend;
+  backend->plugin_name = module->plugin.name;
   *ret_backend = backend;
   return 0;
+}
+
+struct dg_backend *dg_backend_wrap(const struct dg_backend_ops *ops, void *self,
+                                   const char *instance_name, const char *plugin_name)
+{
+  struct dg_backend *backend = g_new0(struct dg_backend, 1);
+
+  dg_instance_init_layer(&backend->instance, self, instance_name);
+  backend->own = *ops;
+  backend->ops = &backend->own;
+  backend->plugin_name = plugin_name;
+  return backend;
 }
 
 void dg_backend_free(struct dg_backend *backend)
 {
   if (!backend)
     return;
+  if (!backend->instance.module)
+    backend->ops->destroy(backend->instance.self);
   dg_instance_clear(&backend->instance);
   g_free(backend);
 }
@@ -45,7 +62,7 @@ const char *dg_backend_name(const struct dg_backend *backend)
 
 const char *dg_backend_plugin_name(const struct dg_backend *backend)
 {
-  return backend->instance.module->plugin.name;
+  return backend->plugin_name;
 }
 
 bool dg_backend_has(const struct dg_backend *backend, uint64_t caps)
@@ -221,6 +238,15 @@ int dg_backend_validate(struct dg_backend *backend, const struct dg_call *call,
     return -1;
   *ret_same = same != 0;
   return 0;
+}
+
+int dg_backend_seal_natively(struct dg_backend *backend, const struct dg_pair *pairs,
+                             uint32_t count, struct dg_error *err)
+{
+  if (!dg_backend_has(backend, DG_CAP_NATIVE_SEAL))
+    return dg_fail(err, DG_E_CONFIG, "%s (%s) cannot encrypt by itself", backend->instance.name,
+                   backend->plugin_name);
+  return CALL(backend, seal_natively, pairs, count, err);
 }
 
 int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err)

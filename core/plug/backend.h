@@ -50,6 +50,9 @@ int dg_backend_set_meta(struct dg_backend *backend, const struct dg_call *call,
 int dg_backend_validate(struct dg_backend *backend, const struct dg_call *call,
                         const struct dg_item *item, struct dg_slice validator, bool *ret_same,
                         struct dg_error *err);
+/* [startup] DG_E_CONFIG without DG_CAP_NATIVE_SEAL. */
+int dg_backend_seal_natively(struct dg_backend *backend, const struct dg_pair *pairs,
+                             uint32_t count, struct dg_error *err);
 int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err);
 
 #endif

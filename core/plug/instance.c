@@ -51,9 +51,14 @@ static int call_create(struct dg_instance *instance, const struct dg_config *con
 {
   const struct dg_module *module = instance->module;
 
-  if (module->plugin.kind == DG_KIND_BACKEND)
+  switch (module->plugin.kind) {
+  case DG_KIND_BACKEND:
     return module->ops.backend.create(&instance->host, config, &instance->self, err);
-  return module->ops.codec.create(&instance->host, config, &instance->self, err);
+  case DG_KIND_CRYPT:
+    return module->ops.crypt.create(&instance->host, config, &instance->self, err);
+  default:
+    return module->ops.codec.create(&instance->host, config, &instance->self, err);
+  }
 }
 
 static void free_parts(struct dg_instance *instance)
@@ -102,12 +107,24 @@ int dg_instance_init(struct dg_instance *instance, const struct dg_module *modul
   return 0;
 }
 
+void dg_instance_init_layer(struct dg_instance *instance, void *self, const char *name)
+{
+  memset(instance, 0, sizeof *instance);
+  instance->name = g_strdup(name);
+  instance->self = self;
+  g_mutex_init(&instance->mutex);
+}
+
 void dg_instance_clear(struct dg_instance *instance)
 {
-  if (instance->module->plugin.kind == DG_KIND_BACKEND)
-    instance->module->ops.backend.destroy(instance->self);
-  else
-    instance->module->ops.codec.destroy(instance->self);
+  const struct dg_module *module = instance->module;
+
+  if (module && module->plugin.kind == DG_KIND_BACKEND)
+    module->ops.backend.destroy(instance->self);
+  else if (module && module->plugin.kind == DG_KIND_CRYPT)
+    module->ops.crypt.destroy(instance->self);
+  else if (module)
+    module->ops.codec.destroy(instance->self);
   free_parts(instance);
 }
 

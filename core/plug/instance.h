@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What backends and codecs share: a created plugin, its host and its mutex.
+/* What backends, codecs and crypts share: a created plugin, its host and its mutex.
  * Private to core/plug. */
 #ifndef DG_CORE_PLUG_INSTANCE_H
 #define DG_CORE_PLUG_INSTANCE_H
@@ -24,7 +24,9 @@ struct dg_instance {
 int dg_instance_init(struct dg_instance *instance, const struct dg_module *module, uint32_t kind,
                      const char *name, const struct dg_config *config,
                      const struct dg_plug_services *services, struct dg_error *err);
-void dg_instance_clear(struct dg_instance *instance); /* calls destroy() */
+/* An instance without a module: a layer of the host's own. */
+void dg_instance_init_layer(struct dg_instance *instance, void *self, const char *name);
+void dg_instance_clear(struct dg_instance *instance); /* calls the module's destroy() */
 
 static inline void dg_instance_enter(struct dg_instance *instance)
 {

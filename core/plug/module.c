@@ -40,6 +40,14 @@ static const struct op_row codec_required[] = {
   OP(dg_codec_ops, encode_close),   OP(dg_codec_ops, decode_open),
   OP(dg_codec_ops, decode_range),   OP(dg_codec_ops, decode_close),
 };
+static const struct op_row crypt_required[] = {
+  OP(dg_crypt_ops, create), OP(dg_crypt_ops, destroy), OP(dg_crypt_ops, sealed),
+  OP(dg_crypt_ops, sealed_size), OP(dg_crypt_ops, locate), OP(dg_crypt_ops, seal),
+  OP(dg_crypt_ops, unseal),
+};
+static const struct op_row native_crypt_required[] = {
+  OP(dg_crypt_ops, create), OP(dg_crypt_ops, destroy), OP(dg_crypt_ops, native_headers),
+};
 #undef OP
 
 const char *dg_kind_name(uint32_t kind)
@@ -47,6 +55,21 @@ const char *dg_kind_name(uint32_t kind)
   static const char *const names[] = {NULL, "backend", "codec", "crypt", "auth", "meta", "notify"};
 
   return kind < G_N_ELEMENTS(names) ? names[kind] : NULL;
+}
+
+/* Of our own struct; 0: no such plugins yet. */
+static size_t ops_size_of(uint32_t kind)
+{
+  switch (kind) {
+  case DG_KIND_BACKEND:
+    return sizeof(struct dg_backend_ops);
+  case DG_KIND_CODEC:
+    return sizeof(struct dg_codec_ops);
+  case DG_KIND_CRYPT:
+    return sizeof(struct dg_crypt_ops);
+  default:
+    return 0;
+  }
 }
 
 static int check_name(const char *name, const char *kind)
@@ -75,9 +98,10 @@ static int check_descriptor(const struct dg_plugin *plugin, const char *file, st
   if (!kind)
     return dg_fail(err, DG_E_CONFIG, "%s: unknown plugin kind %u: use a DG_KIND_* value", file,
                    plugin->kind);
-  if (plugin->kind != DG_KIND_BACKEND && plugin->kind != DG_KIND_CODEC)
+  if (ops_size_of(plugin->kind) == 0)
     return dg_fail(err, DG_E_CONFIG,
-                   "%s: plugins of kind %s are reserved; this server loads backend and codec",
+                   "%s: plugins of kind %s are reserved; this server loads backend, codec and "
+                   "crypt",
                    file, kind);
   if (!check_name(plugin->name, kind))
     return dg_fail(err, DG_E_CONFIG,
@@ -94,8 +118,8 @@ static int check_descriptor(const struct dg_plugin *plugin, const char *file, st
   return 0;
 }
 
-static int check_ops(const struct dg_module *module, const struct op_row *required, size_t count,
-                     struct dg_error *err)
+static int check_op_rows(const struct dg_module *module, const struct op_row *required,
+                         size_t count, struct dg_error *err)
 {
   for (size_t i = 0; i < count; i++) {
     void *op;
@@ -109,6 +133,21 @@ static int check_ops(const struct dg_module *module, const struct op_row *requir
   return 0;
 }
 
+static int check_ops(const struct dg_module *module, struct dg_error *err)
+{
+  switch (module->plugin.kind) {
+  case DG_KIND_BACKEND:
+    return check_op_rows(module, backend_required, G_N_ELEMENTS(backend_required), err);
+  case DG_KIND_CRYPT:
+    if (module->ops.crypt.caps & DG_CAP_SEALS_NATIVELY)
+      return check_op_rows(module, native_crypt_required, G_N_ELEMENTS(native_crypt_required),
+                           err);
+    return check_op_rows(module, crypt_required, G_N_ELEMENTS(crypt_required), err);
+  default:
+    return check_op_rows(module, codec_required, G_N_ELEMENTS(codec_required), err);
+  }
+}
+
 /* A promise that needs an op is refused without it. */
 static int check_caps(const struct dg_module *module, struct dg_error *err)
 {
@@ -117,6 +156,12 @@ static int check_caps(const struct dg_module *module, struct dg_error *err)
     return dg_fail(err, DG_E_CONFIG,
                    "%s: it promises DG_CAP_VALIDATOR without the operation 'validate': implement "
                    "it or drop the promise",
+                   module->file);
+  if (module->plugin.kind == DG_KIND_BACKEND && (module->ops.backend.caps & DG_CAP_NATIVE_SEAL) &&
+      !module->ops.backend.seal_natively)
+    return dg_fail(err, DG_E_CONFIG,
+                   "%s: it promises DG_CAP_NATIVE_SEAL without the operation 'seal_natively': "
+                   "implement it or drop the promise",
                    module->file);
   return 0;
 }
@@ -127,7 +172,6 @@ int dg_module_new(const struct dg_plugin *plugin, const char *file, struct dg_mo
   struct dg_module *module;
   struct dg_error cause = {0};
   uint32_t ops_size;
-  size_t our_size;
   int result;
 
   if (!plugin)
@@ -143,13 +187,9 @@ int dg_module_new(const struct dg_plugin *plugin, const char *file, struct dg_mo
   module = g_new0(struct dg_module, 1);
   module->file = g_strdup(file);
   memcpy(&module->plugin, plugin, MIN(plugin->struct_size, sizeof module->plugin));
-  our_size = plugin->kind == DG_KIND_BACKEND ? sizeof module->ops.backend : sizeof module->ops.codec;
-  memcpy(&module->ops, plugin->ops, MIN(ops_size, our_size));
+  memcpy(&module->ops, plugin->ops, MIN(ops_size, ops_size_of(plugin->kind)));
   module->plugin.ops = &module->ops;
-  if (plugin->kind == DG_KIND_BACKEND)
-    result = check_ops(module, backend_required, G_N_ELEMENTS(backend_required), err);
-  else
-    result = check_ops(module, codec_required, G_N_ELEMENTS(codec_required), err);
+  result = check_ops(module, err);
   if (result == 0)
     result = check_caps(module, err);
   if (result == 0 && dg_options_check(module->plugin.options, &cause) < 0)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <math.h>
 #include <openssl/crypto.h>
+#include <regex.h>
 #include <stdlib.h>
 
 #include "common/banned.h"
@@ -153,6 +154,25 @@ static const char *as_choice(const struct dg_option *option, const char *text)
   return yes ? "on" : "off";
 }
 
+/* A text that must have a form. Secrets are not repeated in the message. */
+static int check_pattern(const struct dg_option *option, const char *text, struct dg_error *err)
+{
+  regex_t pattern;
+  int mismatch;
+
+  if (!option->choices || option->choices[0] != '^')
+    return 0;
+  if (regcomp(&pattern, option->choices, REG_EXTENDED | REG_NOSUB) != 0)
+    return dg_fail(err, DG_E_CONFIG, "its pattern '%s' is no regular expression", option->choices);
+  mismatch = regexec(&pattern, text, 0, NULL, 0);
+  regfree(&pattern);
+  if (!mismatch)
+    return 0;
+  if (option->type == DG_OPT_SECRET)
+    return dg_fail(err, DG_E_CONFIG, "the value does not have the form %s", option->choices);
+  return dg_fail(err, DG_E_CONFIG, "'%s' does not have the form %s", text, option->choices);
+}
+
 static int check_range(const struct dg_option *option, const char *text, int64_t number,
                        struct dg_error *err)
 {
@@ -197,6 +217,10 @@ int dg_option_parse(const struct dg_option *option, const char *text,
   case DG_OPT_PATH:
     if (!*text)
       result = dg_fail(err, DG_E_CONFIG, "a path must not be empty");
+    break;
+  case DG_OPT_STRING:
+  case DG_OPT_SECRET:
+    result = check_pattern(option, text, err);
     break;
   default:
     break;
@@ -438,6 +462,15 @@ int dg_config_finish(struct dg_config *config, struct dg_error *err)
     }
   }
   return 0;
+}
+
+void dg_config_forget_secrets(struct dg_config *config)
+{
+  struct config_owner *owner = owner_of(config);
+
+  for (unsigned i = 0; i < owner->count; i++)
+    if (owner->table[i].type == DG_OPT_SECRET)
+      dg_option_value_clear(&owner->table[i], &owner->values[i]);
 }
 
 void dg_config_free(struct dg_config *config)

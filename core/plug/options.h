@@ -47,6 +47,8 @@ int dg_config_is_set(const struct dg_config *config, const char *name);
 const struct dg_option *dg_config_table(const struct dg_config *config);
 /* Fills in defaults; fails on a required option that is missing. */
 int dg_config_finish(struct dg_config *config, struct dg_error *err);
+/* Wipes the secrets, as if they had not been set. */
+void dg_config_forget_secrets(struct dg_config *config);
 void dg_config_free(struct dg_config *config);
 
 /* A finished configuration from name, value, ... NULL. Fails by g_error(): for

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plugins, from a file on disk to a handle the engine may call.
  *
- *   file --loader--> module --create--> instance (struct dg_backend, dg_codec)
+ *   file --loader--> module --create--> instance (struct dg_backend, dg_codec,
+ *                                                 dg_crypt)
  *
  * A *module* is a plugin's descriptor, checked and copied into structs of our
  * own size. An *instance* is one create() of it with one configuration.
- * Instances are called through backend.h, codec.h and stream.h only: those
- * wrappers check arguments, hold the mutex of SERIAL plugins, normalise errors
- * and count. */
+ * Instances are called through backend.h, codec.h, crypt.h and stream.h only:
+ * those wrappers check arguments, hold the mutex of SERIAL plugins, normalise
+ * errors and count. */
 #ifndef DG_CORE_PLUG_PLUG_H
 #define DG_CORE_PLUG_PLUG_H
 
@@ -22,6 +23,7 @@ struct dg_module {
   union {
     struct dg_backend_ops backend;
     struct dg_codec_ops codec;
+    struct dg_crypt_ops crypt;
   } ops;
   char *file;              /* where it came from; "(built in)" if linked */
 };
@@ -84,6 +86,7 @@ struct dg_plug_services {
 
 struct dg_backend;
 struct dg_codec;
+struct dg_crypt;
 
 /* Calls create(). module must outlive the instance; config is borrowed for the
  * call; services may be NULL. ret_ is transferred. [startup] */
@@ -96,5 +99,17 @@ int dg_codec_new(const struct dg_module *module, const char *instance_name,
                  const struct dg_config *config, const struct dg_plug_services *services,
                  struct dg_codec **ret_codec, struct dg_error *err);
 void dg_codec_free(struct dg_codec *codec); /* [startup]; NULL is fine */
+
+int dg_crypt_new(const struct dg_module *module, const char *instance_name,
+                 const struct dg_config *config, const struct dg_plug_services *services,
+                 struct dg_crypt **ret_crypt, struct dg_error *err);
+void dg_crypt_free(struct dg_crypt *crypt); /* [startup]; NULL is fine */
+
+/* A backend that is no plugin but a layer over one: ops (copied) are called with
+ * self under the same checks, by any number of threads. ops->destroy(self) runs
+ * in dg_backend_free(). plugin_name is borrowed for life. Calls are not counted:
+ * the layer below counts its own. */
+struct dg_backend *dg_backend_wrap(const struct dg_backend_ops *ops, void *self,
+                                   const char *instance_name, const char *plugin_name);
 
 #endif

@@ -364,16 +364,16 @@ static int open_blob(struct blob *blob, struct dg_range range, struct dg_reader 
   struct hello_reader *r;
   uint64_t left;
 
-  if (range.offset > blob->len)
+  left = range.offset < blob->len ? blob->len - range.offset : 0;
+  if (range.offset > blob->len || (left == 0 && range.length != 0 && range.length != DG_TO_END))
     return dg_fail(err, DG_E_INVALID_RANGE, "the range begins past the end");
-  left = blob->len - range.offset;
-  if (range.length != DG_TO_END && range.length > left)
-    return dg_fail(err, DG_E_INVALID_RANGE, "the range ends past the end");
+  if (range.length > left)
+    range.length = left;
   r = must(calloc(1, sizeof *r));
   r->reader.ops = &reader_ops;
   r->blob = blob;
   r->at = (size_t)range.offset;
-  r->end = (size_t)(range.offset + (range.length == DG_TO_END ? left : range.length));
+  r->end = (size_t)(range.offset + range.length);
   blob->refs++;
   *ret_reader = &r->reader;
   return 0;

@@ -29,6 +29,8 @@
  *
  * CHANGES
  *   1.0  first version (unstable until the 1.0 release of the server)
+ *   1.1  crypts; backends: head_both, seal_natively, DG_CAP_NATIVE_SEAL, and
+ *        get() cuts a range that runs past the end; options: patterns
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -48,7 +50,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 0
+#define DG_ABI_MINOR 1
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -341,7 +343,8 @@ struct dg_option {
   uint32_t type;       /* DG_OPT_* */
   uint32_t required;   /* non-zero: must be given */
   const char *dflt;    /* default as YAML text; NULL: none */
-  const char *choices; /* DG_OPT_ENUM only */
+  const char *choices; /* DG_OPT_ENUM: "a|b|c". Since 1.1, DG_OPT_STRING and SECRET: NULL, or a POSIX
+                          extended regular expression that begins with '^' and that values match */
   int64_t min, max;    /* DG_OPT_INT, SIZE, DURATION; both 0: no limit */
   const char *help;    /* one sentence */
 };
@@ -401,6 +404,7 @@ struct dg_host {
 /* Commits obey DG_ITEM_IF_ABSENT, also against other servers on the same
  * storage, wherever the storage itself can. */
 #define DG_CAP_IF_ABSENT (UINT64_C(1) << 6)
+#define DG_CAP_NATIVE_SEAL (UINT64_C(1) << 7) /* the storage can encrypt by itself: seal_natively() */
 
 /* One call per entry, in ascending byte order of name. Return non-zero to
  * stop the listing early (not an error). Everything is borrowed. */
@@ -463,7 +467,9 @@ struct dg_backend_ops {
   int (*head)(void *self, const struct dg_call *call, const struct dg_item *item,
               struct dg_meta *meta, struct dg_error *err);
   /* [worker] Metadata and a reader over `range` of the stored bytes, from one
-   * consistent version. A range past the end fails with DG_E_INVALID_RANGE. */
+   * consistent version. A range that runs past the end is cut there; one that
+   * begins past the last byte fails with DG_E_INVALID_RANGE, unless it begins at
+   * the end and asks for nothing or DG_TO_END. */
   int (*get)(void *self, const struct dg_call *call, const struct dg_item *item,
              struct dg_range range, struct dg_meta *meta, struct dg_reader **ret_reader,
              struct dg_error *err);
@@ -494,6 +500,11 @@ struct dg_backend_ops {
   int (*head_both)(void *self, const struct dg_call *call, struct dg_slice bucket,
                    struct dg_slice key, struct dg_meta *passthrough, struct dg_meta *delta,
                    uint32_t *ret_found, struct dg_error *err);
+  /* Since 1.1. [startup] DG_CAP_NATIVE_SEAL: from now on every write (put,
+   * upload, copy) carries these request headers, by which the storage encrypts
+   * what it stores. Pairs are borrowed for the call. Called at most once. */
+  int (*seal_natively)(void *self, const struct dg_pair *pairs, uint32_t count,
+                       struct dg_error *err);
 };
 #define DG_FOUND_PASSTHROUGH 1u
 #define DG_FOUND_DELTA 2u
@@ -602,11 +613,90 @@ struct dg_codec_ops {
   void (*decode_close)(struct dg_decoder *decoder); /* [worker] */
 };
 
+/* ---- Crypts: how bodies are sealed ------------------------------------------
+ *
+ * A crypt stands between the engine and a backend and turns plaintext bodies
+ * into sealed ones and back. Names, sizes, digests and client metadata stay
+ * readable, and always speak of the plaintext.
+ *
+ * A sealed item says so in its metadata by *marks*: the user pairs
+ * DG_MARK_ALGORITHM and DG_MARK_KEY_ID, and extensions whose names begin with
+ * DG_MARK_PREFIX. The host keeps them from everyone but the crypt: they never
+ * reach a client, never come from one, and never travel with a copy.
+ *
+ * A crypt never guesses: whatever does not verify is an error. Bytes are
+ * authentic before they leave a reader. */
+
+#define DG_MARK_ALGORITHM "dg-encrypted"       /* user pair: what the body is */
+#define DG_MARK_KEY_ID "dg-encryption-key-id"  /* user pair: which key; may be absent */
+#define DG_MARK_PREFIX "crypt-"                /* extensions */
+
+#define DG_CAP_SEALS_NATIVELY (UINT64_C(1) << 0) /* the storage seals: native_headers() says how, and
+                                                    bodies pass untouched */
+
+struct dg_seal_params {
+  uint32_t struct_size;
+  uint32_t variant;       /* DG_VARIANT_* the body will be committed as */
+  uint64_t plain_size;    /* exact, or DG_TO_END when unknown */
+};
+
+struct dg_unseal_params {
+  uint32_t struct_size, reserved;
+  const struct dg_meta *meta; /* of the item, marks included; borrowed for the call */
+  uint64_t plain_size;        /* as sealed() told */
+  struct dg_range plain;      /* the bytes wanted; within plain_size, length resolved */
+  void *receiver;
+  /* [worker] A reader (transferred) over a range of the stored bytes, all of one
+   * version. Only during the call. What locate() gave for the same plaintext
+   * range is at hand already; anything else costs another request. */
+  int (*fetch)(void *receiver, struct dg_range stored, struct dg_reader **ret_reader,
+               struct dg_error *err);
+};
+
+struct dg_crypt_ops {
+  uint32_t struct_size, reserved;
+  uint64_t caps;
+
+  /* [startup] config's instance name is that of the backend: key ids may be
+   * derived from it. Keys are wiped from memory when no longer needed. */
+  int (*create)(const struct dg_host *host, const struct dg_config *config, void **ret_self,
+                struct dg_error *err);
+  void (*destroy)(void *self); /* [startup] after the last op; NULL is fine */
+
+  /* The rest is NULL with DG_CAP_SEALS_NATIVELY, but native_headers(). */
+
+  /* [any] Does this metadata carry marks that this crypt knows, whatever the
+   * key? Then *ret_plain_size is how many plaintext bytes its stored_size bytes
+   * hold; DG_TO_END if no body has that length. */
+  int32_t (*sealed)(void *self, const struct dg_meta *meta, uint64_t *ret_plain_size);
+  /* [any] Bytes at rest of a body that seal() would write now. */
+  uint64_t (*sealed_size)(void *self, uint32_t variant, uint64_t plain_size);
+  /* [any] Where a plaintext range lies in such a body, so that the stored bytes
+   * can be asked for together with the metadata. May run past its end. */
+  struct dg_range (*locate)(void *self, uint32_t variant, struct dg_range plain);
+  /* [worker] A writer that takes plaintext and hands the sealed body to inner
+   * (transferred on success); its commit and abort are passed on to inner, the
+   * metadata as given. marks (empty) is filled: the host adds them to that
+   * metadata. */
+  int (*seal)(void *self, const struct dg_call *call, const struct dg_seal_params *params,
+              struct dg_writer *inner, struct dg_meta *marks, struct dg_writer **ret_writer,
+              struct dg_error *err);
+  /* [worker] A reader over a range of the plaintext. DG_E_CORRUPT: the body does
+   * not verify; DG_E_INTERNAL: the key is not the one it needs. */
+  int (*unseal)(void *self, const struct dg_call *call, const struct dg_unseal_params *params,
+                struct dg_reader **ret_reader, struct dg_error *err);
+
+  /* [startup] DG_CAP_SEALS_NATIVELY: the headers for the backend's
+   * seal_natively(). *ret_pairs belongs to self. */
+  int (*native_headers)(void *self, const struct dg_pair **ret_pairs, uint32_t *ret_count,
+                        struct dg_error *err);
+};
+
 /* ---- The plugin itself ---------------------------------------------------- */
 
 #define DG_KIND_BACKEND 1u /* struct dg_backend_ops */
 #define DG_KIND_CODEC 2u   /* struct dg_codec_ops */
-#define DG_KIND_CRYPT 3u   /* reserved: how bodies are sealed */
+#define DG_KIND_CRYPT 3u   /* struct dg_crypt_ops */
 #define DG_KIND_AUTH 4u    /* reserved: who may log in */
 #define DG_KIND_META 5u    /* reserved: where control state lives */
 #define DG_KIND_NOTIFY 6u  /* reserved: who is told */

@@ -39,20 +39,18 @@ int dg_fs_head(struct dg_fs *fs, const struct dg_item *item, struct dg_meta *met
   return rc;
 }
 
-/* The bytes a range stands for, or DG_E_INVALID_RANGE. */
+/* The bytes a range stands for: cut at the end, or DG_E_INVALID_RANGE. */
 static int resolve_range(struct dg_range range, uint64_t size, uint64_t *ret_length,
                          struct dg_error *err)
 {
-  uint64_t end;
+  bool wants_some = range.length != 0 && range.length != DG_TO_END;
 
-  if (range.offset > size || (range.length != DG_TO_END &&
-                              (__builtin_add_overflow(range.offset, range.length, &end) ||
-                               end > size)))
+  if (range.offset > size || (range.offset == size && wants_some))
     return dg_fail(err, DG_E_INVALID_RANGE,
                    "bytes %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
                    " of an item that has %" G_GUINT64_FORMAT,
                    range.offset, range.length, size);
-  *ret_length = range.length == DG_TO_END ? size - range.offset : range.length;
+  *ret_length = MIN(range.length, size - range.offset);
   return 0;
 }
 

@@ -351,13 +351,12 @@ static int open_body(struct s3_reader *self, const struct dg_item *item, struct 
     return dg_fail(err, DG_E_IO, "upstream GET answered %ld without a usable length or range",
                    answer->status);
   }
-  if (range.offset > size || (range.length != DG_TO_END && range.length > size - range.offset)) {
+  if (range.offset > size || (range.offset == size && range.length != DG_TO_END)) {
     disconnect(self);
     return fail_range(range, size, err);
   }
   self->size = size;
-  if (self->end == UINT64_MAX)
-    self->end = size;
+  self->end = MIN(self->end, size);
   (void)g_strlcpy(self->etag, answer->etag, sizeof self->etag);
   facts = dg_s3_facts_new(answer, size);
   rc = fill_meta(self, item, facts, meta, err);
@@ -370,7 +369,6 @@ int dg_s3_get(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item
               struct dg_error *err)
 {
   struct s3_reader *self = g_new0(struct s3_reader, 1);
-  uint64_t end;
   int rc;
 
   self->reader.ops = &reader_ops;
@@ -379,10 +377,10 @@ int dg_s3_get(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item
   self->bucket = dg_slice_dup(item->bucket);
   self->name = g_string_new(NULL);
   dg_s3_answer_init(&self->answer);
+  if (range.length > UINT64_MAX - 1 - range.offset)
+    range.length = DG_TO_END; /* ends past every end */
   if (!dg_s3_name_append(self->name, item->key, item->variant))
     rc = dg_fail(err, DG_E_NO_SUCH_KEY, "the key is too long for this variant");
-  else if (range.length != DG_TO_END && __builtin_add_overflow(range.offset, range.length, &end))
-    rc = fail_range(range, 0, err);
   else if (range.length == 0)
     rc = open_empty(self, item, range, meta, err);
   else

@@ -59,6 +59,7 @@ void contract_fail(struct contract *contract, const char *format, ...);
 void contract_backend(struct contract *contract);
 void contract_backend_list(struct contract *contract, void *backend);
 void contract_codec(struct contract *contract);
+void contract_crypt(struct contract *contract);
 
 /* len pseudo-random bytes; the same for the same seed. */
 void contract_bytes(uint8_t *buffer, size_t len, uint32_t seed);

@@ -447,9 +447,10 @@ int double_backend_get(void *self, const struct dg_call *call, const struct dg_i
     rc = dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
   if (rc == 0) {
     size_t size = g_bytes_get_size(thing->body);
-    size_t end = range.length == DG_TO_END ? size : (size_t)(range.offset + range.length);
+    size_t end = range.length < size ? MIN(size, (size_t)(range.offset + range.length)) : size;
+    bool wants_some = range.length != 0 && range.length != DG_TO_END;
 
-    if (range.offset > size || end > size) {
+    if (range.offset > size || (range.offset == size && wants_some)) {
       rc = dg_fail(err, DG_E_INVALID_RANGE, "past the end");
     } else {
       copy_meta(thing->meta, meta);

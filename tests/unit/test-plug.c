@@ -292,6 +292,88 @@ START_TEST(a_validator_promise_needs_the_operation)
 }
 END_TEST
 
+START_TEST(a_native_seal_promise_needs_the_operation)
+{
+  struct dg_plugin other = fake_plugin;
+  struct dg_backend_ops ops = fake_ops;
+
+  ops.caps = DG_CAP_NATIVE_SEAL;
+  other.ops = &ops;
+  expect_refusal(&other, "seal_natively");
+}
+END_TEST
+
+START_TEST(a_crypt_seals_itself_or_names_headers)
+{
+  struct dg_crypt_ops ops = {.struct_size = sizeof ops,
+                             .create = fake_create,
+                             .destroy = fake_destroy};
+  struct dg_plugin other = fake_plugin;
+
+  other.kind = DG_KIND_CRYPT;
+  other.name = "crypt-fake";
+  other.ops = &ops;
+  expect_refusal(&other, "'sealed'");
+  ops.caps = DG_CAP_SEALS_NATIVELY;
+  expect_refusal(&other, "'native_headers'");
+}
+END_TEST
+
+static unsigned layer_destroyed;
+
+static void layer_destroy(void *self)
+{
+  layer_destroyed += *(unsigned *)self;
+}
+
+START_TEST(a_layer_is_called_like_a_plugin)
+{
+  struct dg_backend_ops ops = fake_ops;
+  unsigned weight = 3;
+  struct dg_backend *backend;
+  struct dg_error err = {0};
+
+  ops.destroy = layer_destroy;
+  ops.caps = DG_CAP_DURABLE;
+  backend = dg_backend_wrap(&ops, &weight, "archive", "backend-below");
+  ops.bucket_head = NULL; /* the table was copied */
+  ck_assert_str_eq(dg_backend_name(backend), "archive");
+  ck_assert_str_eq(dg_backend_plugin_name(backend), "backend-below");
+  ck_assert(dg_backend_has(backend, DG_CAP_DURABLE));
+  fake_result = -1, fake_code = DG_E_MAX + 7;
+  ck_assert_int_eq(dg_backend_bucket_head(backend, &call, DG_SLICE("b"), &err), -1);
+  ck_assert_int_eq(err.code, DG_E_INTERNAL);
+  fake_result = 0;
+  ck_assert_int_eq(dg_backend_seal_natively(backend, NULL, 0, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CONFIG);
+  layer_destroyed = 0;
+  dg_backend_free(backend);
+  ck_assert_uint_eq(layer_destroyed, 3);
+}
+END_TEST
+
+START_TEST(a_pattern_binds_texts_and_never_shows_secrets)
+{
+  static const struct dg_option options[] = {
+    {.name = "word", .type = DG_OPT_STRING, .choices = "^[a-z]+$", .help = "h"},
+    {.name = "key", .type = DG_OPT_SECRET, .choices = "^[0-9]{4}$", .help = "h"},
+    {.name = NULL}};
+  struct dg_config *config = dg_config_new(options, "x");
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_config_set(config, "word", "blue", &err), 0);
+  ck_assert_int_eq(dg_config_set(config, "word", "Blue", &err), -1);
+  ck_assert_str_eq(err.detail, "word: 'Blue' does not have the form ^[a-z]+$");
+  ck_assert_int_eq(dg_config_set(config, "key", "12345", &err), -1);
+  ck_assert_str_eq(err.detail, "key: the value does not have the form ^[0-9]{4}$");
+  ck_assert_int_eq(dg_config_set(config, "key", "1234", &err), 0);
+  dg_config_forget_secrets(config);
+  ck_assert_ptr_null(config->get_text(config, "key"));
+  ck_assert_str_eq(config->get_text(config, "word"), "blue");
+  dg_config_free(config);
+}
+END_TEST
+
 START_TEST(a_failed_create_names_instance_and_cause)
 {
   struct dg_config *config =
@@ -620,6 +702,10 @@ int main(void)
   tcase_add_test(modules, a_name_of_another_kind_is_refused);
   tcase_add_test(modules, a_bad_option_table_is_refused);
   tcase_add_test(modules, a_validator_promise_needs_the_operation);
+  tcase_add_test(modules, a_native_seal_promise_needs_the_operation);
+  tcase_add_test(modules, a_crypt_seals_itself_or_names_headers);
+  tcase_add_test(modules, a_layer_is_called_like_a_plugin);
+  tcase_add_test(modules, a_pattern_binds_texts_and_never_shows_secrets);
   tcase_add_test(modules, a_failed_create_names_instance_and_cause);
   tcase_add_test(modules, errors_without_a_known_code_become_internal);
   tcase_add_test(modules, a_read_goes_through_and_ends);
