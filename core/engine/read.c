@@ -236,6 +236,28 @@ static bool narrow(struct dg_reader **reader, struct dg_range range)
   return true;
 }
 
+/* More or fewer bytes are stored than the metadata says. What opens them may know
+ * better why: they are sealed, or were. */
+static int refuse_size(const struct dg_call *call, const struct look *look,
+                       struct dg_reader *reader, struct dg_error *err)
+{
+  struct dg_item item = dg_route_item(&look->route, look->key, look->meta->variant);
+  struct dg_meta *now = dg_meta_new();
+  int rc = 0;
+
+  if (!reader)
+    rc = dg_backend_get(look->route.backend, call, &item, (struct dg_range){0, 1}, now, &reader,
+                        err);
+  dg_meta_unref(now);
+  if (rc < 0 && err->code != DG_E_INVALID_RANGE)
+    return -1;
+  if (rc == 0)
+    dg_reader_close(reader);
+  return dg_fail(err, DG_E_CORRUPT,
+                 "%" G_GUINT64_FORMAT " bytes are stored, the metadata says %" G_GUINT64_FORMAT,
+                 look->meta->stored_size, look->meta->file_size);
+}
+
 /* A reader over range of the passthrough that look->meta describes.
  * DG_E_NO_SUCH_KEY: it changed since, look again. */
 static int open_passthrough(struct dg_engine *engine, const struct dg_call *call, struct look *look,
@@ -248,12 +270,8 @@ static int open_passthrough(struct dg_engine *engine, const struct dg_call *call
   struct dg_reader *reader = g_steal_pointer(&look->reader);
 
   if (!(meta->flags & DG_META_UNMANAGED) && meta->file_sha256.len &&
-      meta->stored_size != meta->file_size) {
-    dg_reader_close(reader);
-    return dg_fail(err, DG_E_CORRUPT,
-                   "%" G_GUINT64_FORMAT " bytes are stored, the metadata says %" G_GUINT64_FORMAT,
-                   meta->stored_size, meta->file_size);
-  }
+      meta->stored_size != meta->file_size)
+    return refuse_size(call, look, reader, err);
   if (meta->file_size == 0) {
     g_autoptr(GBytes) nothing = g_bytes_new_static("", 0);
 

@@ -16,6 +16,8 @@
 
 const struct dg_call double_call = {.struct_size = sizeof double_call};
 struct double_settings double_settings;
+struct dg_backend *(*double_wrap)(struct dg_backend *inner);
+const struct dg_plug_services *double_services;
 
 void double_settings_reset(void)
 {
@@ -180,9 +182,11 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
   engine->codec_module = codec_module();
   engine->metrics = dg_metrics_new();
   next_store = store;
-  ck_assert_msg(dg_backend_new(engine->backend_module, "default", NULL, NULL, &engine->backend,
-                               &err) == 0,
+  ck_assert_msg(dg_backend_new(engine->backend_module, "default", NULL, double_services,
+                               &engine->backend, &err) == 0,
                 "%s", err.detail);
+  if (double_wrap)
+    engine->backend = double_wrap(engine->backend);
   ck_assert_msg(dg_codec_new(engine->codec_module, "codec-double", NULL, NULL, &engine->codec,
                              &err) == 0,
                 "%s", err.detail);

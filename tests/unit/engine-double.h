@@ -15,6 +15,7 @@
 #define DOUBLE_WINDOW 4096u
 
 struct double_store;
+struct dg_plug_services;
 
 struct double_store *double_store_new(uint64_t caps);
 void double_store_free(struct double_store *store);
@@ -54,6 +55,11 @@ struct double_codec_switches {
   int32_t fail_window;   /* this error from encode_window() */
 };
 extern struct double_codec_switches double_codec;
+
+/* Before double_engine_open(): puts a layer over the backend (given transferred),
+ * and hears of its calls. NULL: none. */
+extern struct dg_backend *(*double_wrap)(struct dg_backend *inner);
+extern const struct dg_plug_services *double_services;
 
 /* An engine on a store, with directories of its own. */
 struct double_engine {
