@@ -16,6 +16,7 @@
 #include "core/plug/backend.h"
 #include "core/plug/codec.h"
 #include "core/plug/plug.h"
+#include "core/sealing.h"
 
 #include "common/banned.h"
 
@@ -117,6 +118,8 @@ static void say_backend(const struct dg_app *app, const struct dg_backend_config
     if (value)
       dg_log_info(app->log, "start", "  %s: %s", shown[i].title, value);
   }
+  if (backend->encryption)
+    dg_log_info(app->log, "start", "  Encryption: %s", backend->encryption->mode);
 }
 
 static void say_caches(const struct dg_app *app)
@@ -203,12 +206,16 @@ static int start_backends(struct dg_app *app, struct dg_error *err)
   for (guint i = 0; i < app->snapshot->backends->len; i++) {
     const struct dg_backend_config *config = app->snapshot->backends->pdata[i];
     struct dg_named_backend named = {.name = config->name};
+    struct dg_backend *plain = NULL;
     const struct dg_module *module;
 
     if (dg_plug_load(app->table, config->plugin_name, &module, err) < 0 ||
-        dg_backend_new(module, config->name, config->options, &app->services, &named.backend,
-                       err) < 0)
+        dg_backend_new(module, config->name, config->options, &app->services, &plain, err) < 0)
       return -1;
+    if (dg_sealing_open(app->table, &app->services, config, plain, &named.backend, err) < 0) {
+      dg_backend_free(plain);
+      return -1;
+    }
     g_array_append_val(app->backends, named);
     if (dg_backend_probe(named.backend, &call, err) < 0)
       return -1;

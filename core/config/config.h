@@ -15,12 +15,23 @@
 
 #include <deltaglider/plugin.h>
 
+/* How a backend's bodies are sealed. */
+struct dg_encryption_config {
+  char *mode;                   /* "none", "aes256-gcm-proxy", "sse-kms" ... */
+  char *crypt;                  /* plugin that seals or reads bodies, or NULL */
+  char *native;                 /* plugin whose headers the backend's writes carry, or NULL */
+  bool seals_writes;            /* by crypt; false: it only reads */
+  struct dg_option *table;      /* of both plugins, and of the core */
+  struct dg_config *options;    /* whoever makes the instances wipes its secrets after */
+};
+
 /* One entry of storage.backends, or the singleton named "default". */
 struct dg_backend_config {
   char *name;
   char *type;                   /* "filesystem", "s3", or X for the plugin backend-X */
   char *plugin_name;            /* "backend-fs" ... */
   struct dg_config *options;    /* parsed against the plugin's table */
+  struct dg_encryption_config *encryption; /* NULL: none, and nothing sealed can be read */
 };
 
 #define DG_QUOTA_NONE UINT64_MAX

@@ -224,6 +224,8 @@ static const struct dg_option *plugin_table(const struct export *export, enum dg
 
     return options ? dg_config_table(options) : NULL;
   }
+  if (section == DG_SECTION_ENCRYPTION)
+    return dg_encryption_table(export->snapshot, map);
   if (section == DG_SECTION_BACKEND) {
     const struct dg_yaml *type = dg_load_entry_part(map, "type");
 

@@ -7,6 +7,8 @@
 #include "core/config/schema.h"
 #include "core/config/tree.h"
 
+struct dg_module;
+
 /* One load in progress. */
 struct dg_load {
   const struct dg_load_params *params;
@@ -87,6 +89,17 @@ const struct dg_backend_config *dg_snapshot_find_backend(const struct dg_snapsho
 char *dg_plugin_of_codec(const char *codec);
 /* "filesystem" -> "backend-fs", any other X -> "backend-X". Transferred. */
 char *dg_plugin_of_backend_type(const char *type);
+/* Fills backend->encryption from its map (NULL: none) and the environment
+ * (encryption.c). path is the map's, for messages; is_single: the one backend. */
+int dg_load_encryption(const struct dg_load *load, struct dg_backend_config *backend,
+                       const struct dg_module *backend_plugin, const struct dg_yaml *map,
+                       const char *path, bool is_single, struct dg_error *err);
+/* What two backends must not say of their keys. */
+int dg_check_encryption(const struct dg_load *load, struct dg_error *err);
+void dg_encryption_config_free(struct dg_encryption_config *config); /* NULL is fine */
+/* The options an encryption map of the document was read with, or NULL. */
+const struct dg_option *dg_encryption_table(const struct dg_snapshot *snapshot,
+                                            const struct dg_yaml *map);
 /* Loads a codec's options once; what names it, for messages. */
 int dg_load_codec(const struct dg_load *load, const char *plugin_name, const char *what,
                   struct dg_error *err);

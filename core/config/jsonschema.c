@@ -15,7 +15,7 @@
 #define REFERENCE "\\$\\{env:[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}"
 
 struct plugins {
-  GPtrArray *backends, *codecs; /* const struct dg_module * */
+  GPtrArray *backends, *codecs, *crypts; /* const struct dg_module * */
 };
 
 static void set(json_t *object, const char *key, json_t *value)
@@ -302,11 +302,26 @@ static json_t *action_schema(json_t *map)
   return schema;
 }
 
+/* Whatever its mode, the options of every crypt: which belong together is the
+ * loader's matter. */
+static void add_crypt_options(const struct plugins *plugins, json_t *properties)
+{
+  for (guint i = 0; i < plugins->crypts->len; i++) {
+    const struct dg_module *module = plugins->crypts->pdata[i];
+
+    for (const struct dg_option *o = module->plugin.options; o && o->name; o++)
+      if (!json_object_get(properties, o->name))
+        add_option(properties, o);
+  }
+}
+
 static json_t *entry_schema(const struct plugins *plugins, enum dg_section section)
 {
   json_t *schema = object_schema(json_object());
 
   add_rows(plugins, section, schema);
+  if (section == DG_SECTION_ENCRYPTION)
+    add_crypt_options(plugins, json_object_get(schema, "properties"));
   return section == DG_SECTION_ADMISSION_ACTION ? action_schema(schema) : schema;
 }
 
@@ -342,12 +357,15 @@ static void find_plugins(struct dg_plug_table *table, struct plugins *plugins, G
     const struct dg_module *module;
     struct dg_error err = {0};
 
-    if (!g_str_has_prefix(*name, "backend-") && !g_str_has_prefix(*name, "codec-"))
+    if (!g_str_has_prefix(*name, "backend-") && !g_str_has_prefix(*name, "codec-") &&
+        !g_str_has_prefix(*name, "crypt-"))
       continue;
     if (dg_plug_load(table, *name, &module, &err) < 0)
       g_ptr_array_add(warnings, g_strdup_printf("%s is left out: %s", *name, err.detail));
     else
-      g_ptr_array_add(module->plugin.kind == DG_KIND_BACKEND ? plugins->backends : plugins->codecs,
+      g_ptr_array_add(module->plugin.kind == DG_KIND_BACKEND ? plugins->backends
+                      : module->plugin.kind == DG_KIND_CRYPT ? plugins->crypts
+                                                             : plugins->codecs,
                       (gpointer)(uintptr_t)module);
   }
 }
@@ -375,7 +393,7 @@ static json_t *definitions(const struct plugins *plugins)
 
 void dg_schema_print_json(struct dg_plug_table *table, GPtrArray *warnings, GString *out)
 {
-  struct plugins plugins = {g_ptr_array_new(), g_ptr_array_new()};
+  struct plugins plugins = {g_ptr_array_new(), g_ptr_array_new(), g_ptr_array_new()};
   json_t *properties = json_object(), *root = object_schema(properties),
          *version = json_object();
   char *text;
@@ -397,4 +415,5 @@ void dg_schema_print_json(struct dg_plug_table *table, GPtrArray *warnings, GStr
   json_decref(root);
   g_ptr_array_unref(plugins.backends);
   g_ptr_array_unref(plugins.codecs);
+  g_ptr_array_unref(plugins.crypts);
 }

@@ -159,7 +159,8 @@ static int apply_command_line(const struct dg_load *load, struct dg_error *err)
 
 /* ---- All of it --------------------------------------------------------------------------- */
 
-/* The folder named, or one beside the data of the first filesystem backend. */
+/* The folder named, or one beside the data of the first filesystem backend. These
+ * folders hold plaintext: they never lie beside what is sealed. */
 static char *folder(const struct dg_load *load, const char *option, const char *name)
 {
   const struct dg_config *advanced = load->snapshot->options[DG_SECTION_ADVANCED];
@@ -169,7 +170,8 @@ static char *folder(const struct dg_load *load, const char *option, const char *
   for (guint i = 0; !given && i < load->snapshot->backends->len; i++) {
     const struct dg_backend_config *backend = load->snapshot->backends->pdata[i];
 
-    if (!strcmp(backend->type, "filesystem") && backend->options)
+    if (!strcmp(backend->type, "filesystem") && backend->options &&
+        !(backend->encryption && backend->encryption->seals_writes))
       given = beside =
         g_build_filename(backend->options->get_text(backend->options, "path"), name, NULL);
   }

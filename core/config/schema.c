@@ -75,6 +75,7 @@ const char *dg_schema_section_name(enum dg_section section)
     [DG_SECTION_BUCKET] = "storage.buckets.NAME",
     [DG_SECTION_BACKEND] = "storage.backends[]",
     [DG_SECTION_CODEC] = "storage.codecs.NAME",
+    [DG_SECTION_ENCRYPTION] = "storage.backends[].encryption",
     [DG_SECTION_TLS] = "advanced.tls",
     [DG_SECTION_TLS_CERTIFICATE] = "advanced.tls.certificates[]",
     [DG_SECTION_ADMISSION_BLOCK] = "admission.blocks[]",
@@ -135,10 +136,8 @@ const char *dg_schema_unsupported(const char *section, const char *key)
     "access.iam_groups",
     "access.auth_providers",
     "access.group_mapping_rules",
-    "storage.backend_encryption",
     "storage.replication",
     "storage.lifecycle",
-    "storage.backend.encryption",
     "advanced.config_sync_bucket",
     "advanced.config_sync_object_key",
     "advanced.bootstrap_password_hash",
@@ -148,8 +147,7 @@ const char *dg_schema_unsupported(const char *section, const char *key)
   g_autofree char *path = *section ? g_strdup_printf("%s.%s", section, key) : g_strdup(key);
 
   if (!strcmp(path, "advanced.encryption_key"))
-    return "encryption stands in storage.backend_encryption, which this version does not have "
-           "yet: take it out";
+    return "encryption stands in storage.backend_encryption: move it there";
   for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
     if (!strcmp(known[i], path))
       return "this version does not have it yet: take it out";
@@ -254,10 +252,13 @@ void dg_schema_print_example(GString *out)
 /* What is no option of the core. */
 static const struct {
   const char *name, *help;
+  gboolean is_secret;
 } other_env[] = {
-  {"DGP_CONFIG", "The configuration file, unless --config names one."},
-  {"DGP_PLUGIN_DIR", "Folders of plugins, with colons between them."},
-  {"RUST_LOG", "advanced.log_level, stronger than DGP_LOG_LEVEL."},
+  {"DGP_CONFIG", "The configuration file, unless --config names one.", FALSE},
+  {"DGP_PLUGIN_DIR", "Folders of plugins, with colons between them.", FALSE},
+  {"DGP_ENCRYPTION_KEY", "storage.backend_encryption.key, of the one backend.", TRUE},
+  {"DGP_SSE_KMS_KEY_ID", "storage.backend_encryption.kms_key_id, of the one backend.", FALSE},
+  {"RUST_LOG", "advanced.log_level, stronger than DGP_LOG_LEVEL.", FALSE},
 };
 
 gboolean dg_schema_is_known_env(const char *name)
@@ -277,6 +278,13 @@ static const char *or_empty(const char *text)
   return text ? text : "";
 }
 
+static const char *shown_env(size_t i)
+{
+  const char *value = or_empty(getenv(other_env[i].name));
+
+  return other_env[i].is_secret && *value ? "(set, not shown)" : value;
+}
+
 /* Variables of instances: their plugins are not known here, so neither is what
  * is secret. */
 static void print_instance_env(GString *out)
@@ -292,7 +300,7 @@ void dg_schema_print_env(GString *out)
 {
   for (size_t i = 0; i < G_N_ELEMENTS(other_env); i++)
     g_string_append_printf(out, "%s=%s\n    %s\n", other_env[i].name,
-                           or_empty(getenv(other_env[i].name)), other_env[i].help);
+                           shown_env(i), other_env[i].help);
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
     const char *value = rows[i].env ? getenv(rows[i].env) : NULL;
 

@@ -21,6 +21,7 @@ enum dg_section {
   DG_SECTION_BUCKET = DG_SECTION_TOP_COUNT,
   DG_SECTION_BACKEND, /* and the options of its plugin */
   DG_SECTION_CODEC,   /* the options of its plugin alone */
+  DG_SECTION_ENCRYPTION, /* of one backend, and the options of its plugin */
   DG_SECTION_TLS,
   DG_SECTION_TLS_CERTIFICATE,
   DG_SECTION_ADMISSION_BLOCK,

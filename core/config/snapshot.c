@@ -19,6 +19,7 @@ static void backend_free(void *pointer)
   g_free(backend->type);
   g_free(backend->plugin_name);
   dg_config_free(backend->options);
+  dg_encryption_config_free(backend->encryption);
   g_free(backend);
 }
 

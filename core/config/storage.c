@@ -130,6 +130,28 @@ static int fill_backend(const struct dg_load *load, const struct backend_source 
                      : dg_fail(err, DG_E_CONFIG, "backend %s: %s", source->name, cause.detail);
 }
 
+/* In each entry, or beside the one backend; of that it holds too when the
+ * environment or the command line put another in its place. */
+static int add_encryption(const struct dg_load *load, const struct backend_source *source,
+                          struct dg_backend_config *backend, const struct dg_module *module,
+                          struct dg_error *err)
+{
+  const struct dg_yaml *map = source->map || !source->is_single
+                                ? source->map
+                                : dg_load_part(load, DG_SECTION_STORAGE, "backend");
+  const struct dg_yaml *own = dg_load_entry_part(map, "encryption");
+  const struct dg_yaml *beside =
+    source->is_single ? dg_load_part(load, DG_SECTION_STORAGE, "backend_encryption") : NULL;
+  g_autofree char *path = own || !source->is_single ? g_strconcat(source->path, ".encryption", NULL)
+                                                    : g_strdup("storage.backend_encryption");
+
+  if (own && beside)
+    return dg_load_fail(load, own, err,
+                        "%s and storage.backend_encryption exclude each other: drop one", path);
+  return dg_load_encryption(load, backend, module, own ? own : beside, path, source->is_single,
+                            err);
+}
+
 static int add_backend(const struct dg_load *load, const struct backend_source *source,
                        struct dg_error *err)
 {
@@ -160,7 +182,7 @@ static int add_backend(const struct dg_load *load, const struct backend_source *
   backend->plugin_name = g_steal_pointer(&plugin_name);
   backend->options = options;
   g_ptr_array_add(load->snapshot->backends, backend);
-  return 0;
+  return add_encryption(load, source, backend, module, err);
 }
 
 /* The text of a scalar key, or dflt; an error when it is no scalar. */
@@ -240,7 +262,7 @@ static int load_backends(const struct dg_load *load, struct dg_error *err)
   if (list && list->type != DG_YAML_LIST)
     return dg_load_fail(load, list, err, "storage.backends: a list is expected here");
   if (list && list->values->len > 0) {
-    if (map || source.type)
+    if (map || source.type || dg_load_part(load, DG_SECTION_STORAGE, "backend_encryption"))
       dg_load_warn(load->snapshot, "storage.backends is set: the single backend is ignored");
     return load_backend_list(load, list, err);
   }
@@ -343,7 +365,7 @@ static int load_codec_maps(const struct dg_load *load, struct dg_error *err)
 
 int dg_load_storage(const struct dg_load *load, struct dg_error *err)
 {
-  if (load_backends(load, err) < 0)
+  if (load_backends(load, err) < 0 || dg_check_encryption(load, err) < 0)
     return -1;
   choose_default_backend(load);
   if (load_codec_maps(load, err) < 0 ||
