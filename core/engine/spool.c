@@ -21,22 +21,6 @@ struct dg_spool {
   uint64_t size_bytes;
 };
 
-int32_t dg_errno_code(int number)
-{
-  switch (number) {
-  case ENOSPC:
-  case EDQUOT:
-    return DG_E_NO_SPACE;
-  case EROFS:
-    return DG_E_READ_ONLY;
-  case EMFILE:
-  case ENFILE:
-    return DG_E_SLOW_DOWN;
-  default:
-    return DG_E_IO;
-  }
-}
-
 int dg_spool_open_file(const char *dir, int *ret_fd, struct dg_error *err)
 {
   int number = dg_fault("engine.spool.open");

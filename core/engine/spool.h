@@ -8,6 +8,8 @@
 
 #include <deltaglider/plugin.h>
 
+#include "common/oserror.h" /* dg_errno_code(), which nearly every user needs */
+
 struct dg_spool;
 
 /* dir: borrowed for the spool's life. memory_max: bytes kept in memory. */
@@ -28,7 +30,5 @@ int dg_spool_reader(struct dg_spool *spool, uint64_t offset, uint64_t length,
 int dg_spool_open_file(const char *dir, int *ret_fd, struct dg_error *err);
 /* Writes all of it at offset. */
 int dg_write_all_at(int fd, const void *data, size_t len, uint64_t offset, struct dg_error *err);
-/* The DG_E_* for an errno of a file operation. */
-int32_t dg_errno_code(int number);
 
 #endif

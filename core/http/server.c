@@ -260,6 +260,7 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
   pthread_condattr_t monotonic;
 
   (void)signal(SIGPIPE, SIG_IGN);
+  (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of one write */
   (void)evthread_use_pthreads();
   pthread_mutex_init(&server->mutex, NULL);
   pthread_condattr_init(&monotonic);

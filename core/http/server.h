@@ -33,7 +33,7 @@ struct dg_server_params {
 };
 
 /* Serves when it returns 0; *ret_server is set before the first request is
- * taken. Ignores SIGPIPE, raises the soft limit of open
+ * taken. Ignores SIGPIPE and SIGXFSZ, raises the soft limit of open
  * descriptors to the hard one. An address that another process listens on is
  * refused, though SO_REUSEPORT would let us share it. DG_E_CONFIG names the
  * address. */

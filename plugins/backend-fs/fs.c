@@ -8,24 +8,9 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "common/banned.h"
+#include "common/oserror.h"
 
-static int32_t code_of(int errnum)
-{
-  switch (errnum) {
-  case ENOSPC:
-  case EDQUOT:
-    return DG_E_NO_SPACE;
-  case EROFS:
-    return DG_E_READ_ONLY;
-  case EMFILE:
-  case ENFILE:
-  case ENOMEM:
-    return DG_E_SLOW_DOWN;
-  default:
-    return DG_E_IO;
-  }
-}
+#include "common/banned.h"
 
 int dg_fs_fail(struct dg_error *err, int errnum, const char *format, ...)
 {
@@ -35,7 +20,7 @@ int dg_fs_fail(struct dg_error *err, int errnum, const char *format, ...)
   va_start(args, format);
   (void)vsnprintf(what, sizeof what, format, args);
   va_end(args);
-  return dg_fail(err, code_of(errnum), "%s: %s", what, g_strerror(errnum));
+  return dg_fail(err, dg_errno_code(errnum), "%s: %s", what, g_strerror(errnum));
 }
 
 int dg_fs_step(const struct dg_fs *fs, const char *step)

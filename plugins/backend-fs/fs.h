@@ -90,8 +90,7 @@ static inline void dg_fs_close_fd(int *fd);
 #define DG_FS_AUTO_FD __attribute__((cleanup(dg_fs_close_fd))) int
 
 /* Fills err from an errno value, naming what was done; returns -1.
- * ENOSPC and EDQUOT become DG_E_NO_SPACE, EROFS DG_E_READ_ONLY, exhausted
- * descriptors and memory DG_E_SLOW_DOWN, everything else DG_E_IO. */
+ * The code is that of dg_errno_code(). */
 DG_PRINTF(3, 4)
 int dg_fs_fail(struct dg_error *err, int errnum, const char *format, ...);
 

@@ -10,6 +10,7 @@
 
 #include "common/checksum.h"
 #include "common/hex.h"
+#include "common/oserror.h"
 
 #include "common/banned.h"
 
@@ -46,8 +47,7 @@ void dg_s3_spool_unref(struct dg_s3_spool *spool)
 
 static int fail_errno(struct dg_error *err, int number, const char *what, const char *dir)
 {
-  return dg_fail(err, number == ENOSPC || number == EDQUOT ? DG_E_NO_SPACE : DG_E_IO,
-                 "%s in spool_dir '%s': %s", what, dir, g_strerror(number));
+  return dg_fail(err, dg_errno_code(number), "%s in spool_dir '%s': %s", what, dir, g_strerror(number));
 }
 
 /* Unnamed where the filesystem can, else named for an instant. */

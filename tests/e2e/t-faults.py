@@ -197,6 +197,19 @@ def a_really_full_filesystem():
 
 
 @case
+def a_file_size_limit_is_a_full_disk_and_no_end_of_the_server():
+    server = filled(prefix=["prlimit", "--fsize=4194304"])
+    for key in ("big.bin", "d/big.zip"):
+        answer = put(server, key, body(6000000, 2))
+        same((answer.status, answer.code), (507, "InsufficientStorage"), key)
+        same(get(server, key), 404)
+    intact(server, "a file size limit")
+    staging_is_empty(server, "a file size limit")
+    same(put(server, "d/p.bin", v[3]).status, 200)
+    same(server.stop(), 0)
+
+
+@case
 def few_descriptors_slow_clients_down_but_break_nothing():
     server = filled(prefix=["prlimit", "--nofile=64:64"])
     held = []
