@@ -100,9 +100,6 @@ int dg_s3_bucket_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   struct dg_s3_answer answer;
   int rc = simple(s3, call, "HEAD", bucket, DG_SLICE(""), &answer, err);
 
-  /* Some upstreams answer 400 or 404 without a word for a name they dislike. */
-  if (rc < 0 && answer.status == 400)
-    err->code = DG_E_NO_SUCH_BUCKET;
   dg_s3_answer_clear(&answer);
   if (rc == 0)
     remember(s3, bucket);

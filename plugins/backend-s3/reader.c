@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A reader owns a line for as long as it lives. libcurl writes straight into
- * the caller's buffer; what does not fit, at most one of its blocks, waits
- * here, and then the transfer pauses. So a slow client holds one block of ours
- * and what the kernel keeps.
+ * the caller's buffer; what does not fit waits here, and nothing more is taken
+ * from the connection until it is asked for. So a slow client holds that and
+ * what the kernel keeps.
  *
  * A connection that breaks in the middle is made anew from where it broke,
  * as long as the object is still the same one. */
@@ -21,6 +21,9 @@
 
 #include "common/banned.h"
 
+/* Pausing makes libcurl copy what it has aside: with room for what it can bring
+ * in two turns that never happens, but over TLS. */
+#define SPARE_BYTES (2 * DG_S3_RECEIVE_BUFFER_BYTES)
 #define PROGRESS_BYTES (UINT64_C(4) << 20)
 
 struct s3_reader {
@@ -43,28 +46,32 @@ struct s3_reader {
   char *room;       /* the caller's, during a read */
   size_t room_len, filled;
   bool paused;
+  char *spare; /* SPARE_BYTES, made when first needed */
   size_t spare_at, spare_len;
-  char spare[CURL_MAX_WRITE_SIZE];
 };
 
 static size_t take_bytes(void *receiver, const char *data, size_t len)
 {
   struct s3_reader *self = receiver;
-  size_t direct = MIN(len, self->room_len - self->filled);
+  size_t direct = self->spare_at < self->spare_len ? 0 : MIN(len, self->room_len - self->filled);
 
-  if (self->spare_at < self->spare_len) {
+  if (len > self->end - self->arrived)
+    return 0; /* more than was asked for: not what we think it is */
+  if (self->spare_at == self->spare_len)
+    self->spare_at = self->spare_len = 0;
+  if (len - direct > SPARE_BYTES - self->spare_len) {
     self->paused = true;
     return CURL_WRITEFUNC_PAUSE;
   }
-  if (len > self->end - self->arrived || len - direct > sizeof self->spare)
-    return 0; /* more than was asked for: not what we think it is */
   if (direct)
     memcpy(self->room + self->filled, data, direct);
   self->filled += direct;
-  self->spare_at = 0;
-  self->spare_len = len - direct;
-  if (self->spare_len)
-    memcpy(self->spare, data + direct, self->spare_len);
+  if (len > direct) {
+    if (!self->spare)
+      self->spare = g_malloc(SPARE_BYTES);
+    memcpy(self->spare + self->spare_len, data + direct, len - direct);
+    self->spare_len += len - direct;
+  }
   self->arrived += len;
   return len;
 }
@@ -276,6 +283,7 @@ static void reader_close(struct dg_reader *reader)
     dg_s3_line_drive(self->line, 1);
   disconnect(self);
   dg_s3_answer_clear(&self->answer);
+  g_free(self->spare);
   g_string_free(self->name, TRUE);
   g_free(self->bucket);
   g_free(self);

@@ -11,7 +11,6 @@
 
 #include "common/banned.h"
 
-#define RECEIVE_BUFFER_BYTES (256L * 1024)
 #define SEND_BUFFER_BYTES (128L * 1024)
 #define SMALL_BUFFER_BYTES (16L * 1024) /* to receive in, while sending */
 #define ERROR_BODY_MAX (256u * 1024)
@@ -125,7 +124,7 @@ static void set_method(struct dg_s3_transfer *transfer)
   const struct dg_s3_request *request = transfer->request;
   CURL *easy = transfer->easy;
 
-  SET(CURLOPT_BUFFERSIZE, request->has_body ? SMALL_BUFFER_BYTES : RECEIVE_BUFFER_BYTES);
+  SET(CURLOPT_BUFFERSIZE, request->has_body ? SMALL_BUFFER_BYTES : (long)DG_S3_RECEIVE_BUFFER_BYTES);
   if (request->has_body || strcmp(request->method, "PUT") == 0) {
     SET(CURLOPT_UPLOAD, 1L);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER_BYTES);

@@ -9,6 +9,9 @@
 #include "pool.h"
 #include "request.h"
 
+/* What libcurl takes from a connection in one turn. */
+#define DG_S3_RECEIVE_BUFFER_BYTES ((size_t)128 * 1024)
+
 /* Takes bytes of a good answer's body; returns how many it took, or
  * CURL_WRITEFUNC_PAUSE for "later". */
 typedef size_t (*dg_s3_sink_fn)(void *receiver, const char *data, size_t len);
