@@ -240,7 +240,7 @@ static int copy_onto_itself(struct dg_s3 *s3, const struct dg_call *call, struct
   if (*etag)
     dg_s3_request_header(&request, "x-amz-copy-source-if-match", dg_slice_str(match));
   dg_s3_request_header(&request, "x-amz-metadata-directive", DG_SLICE("REPLACE"));
-  dg_s3_request_meta(&request, pairs);
+  dg_s3_request_meta(s3, &request, pairs);
   dg_s3_answer_init(&answer);
   rc = dg_s3_run(s3, call, &request, &answer, err);
   dg_s3_metaindex_drop(s3->index, bucket, name);

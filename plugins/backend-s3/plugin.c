@@ -108,10 +108,16 @@ static int op_probe(void *self, const struct dg_call *call, struct dg_error *err
   return dg_s3_probe(self, call, err);
 }
 
+static int op_seal_natively(void *self, const struct dg_pair *pairs, uint32_t count,
+                            struct dg_error *err)
+{
+  return dg_s3_seal_natively(self, pairs, count, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
-          DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT,
+          DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT | DG_CAP_NATIVE_SEAL,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,
@@ -126,6 +132,7 @@ static const struct dg_backend_ops ops = {
   .set_meta = op_set_meta,
   .validate = op_validate,
   .probe = op_probe,
+  .seal_natively = op_seal_natively,
   .head_both = op_head_both,
 };
 

@@ -49,8 +49,10 @@ void dg_s3_request_query(struct dg_s3_request *request, const char *name, struct
 void dg_s3_request_header(struct dg_s3_request *request, const char *name, struct dg_slice value);
 /* What goes with every request that stores an object (PutObject,
  * CreateMultipartUpload, a copy): its metadata, names without x-amz-meta- in
- * pairs, and the one content type that the layout has. */
-void dg_s3_request_meta(struct dg_s3_request *request, const GPtrArray *pairs);
+ * pairs, the one content type that the layout has, and how the upstream is to
+ * encrypt it. */
+void dg_s3_request_meta(const struct dg_s3 *s3, struct dg_s3_request *request,
+                        const GPtrArray *pairs);
 /* A small body, borrowed; hashed here. */
 void dg_s3_request_text(struct dg_s3_request *request, struct dg_slice text);
 /* Any body with its SHA-256 in hex. */

@@ -180,6 +180,24 @@ void dg_s3_close(struct dg_s3 *s3)
   g_free(s3->region);
   g_free(s3->ca_bundle);
   g_free(s3->spool_dir);
+  g_clear_pointer(&s3->seal_headers, g_ptr_array_unref);
   g_free(s3);
   curl_global_cleanup();
+}
+
+int dg_s3_seal_natively(struct dg_s3 *s3, const struct dg_pair *pairs, uint32_t count,
+                        struct dg_error *err)
+{
+  g_autoptr(GPtrArray) headers = g_ptr_array_new_with_free_func(g_free);
+
+  for (uint32_t i = 0; i < count; i++) {
+    if (pairs[i].name.len <= 6 || g_ascii_strncasecmp(pairs[i].name.data, "x-amz-", 6) != 0)
+      return dg_fail(err, DG_E_CONFIG, "'%.*s' is no header by which S3 encrypts",
+                     DG_SLICE_ARG(pairs[i].name));
+    g_ptr_array_add(headers, g_ascii_strdown(pairs[i].name.data, (gssize)pairs[i].name.len));
+    g_ptr_array_add(headers, g_strndup(pairs[i].value.data, pairs[i].value.len));
+  }
+  g_clear_pointer(&s3->seal_headers, g_ptr_array_unref);
+  s3->seal_headers = g_steal_pointer(&headers);
+  return 0;
 }

@@ -47,6 +47,8 @@ struct dg_s3 {
   uint64_t part_bytes;
   uint32_t part_parallel, head_parallel;
 
+  GPtrArray *seal_headers; /* name, value ...: how the upstream encrypts; may be NULL */
+
   struct dg_s3_pool *pool;
   struct dg_s3_governor *governor;
   struct dg_s3_metaindex *index;
@@ -68,5 +70,9 @@ uint64_t dg_s3_time_left_ms(const struct dg_call *call);
 int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struct dg_s3 **ret_s3,
                struct dg_error *err);
 void dg_s3_close(struct dg_s3 *s3); /* NULL is fine */
+
+/* [startup] Headers that go with every request that stores an object. */
+int dg_s3_seal_natively(struct dg_s3 *s3, const struct dg_pair *pairs, uint32_t count,
+                        struct dg_error *err);
 
 #endif

@@ -42,7 +42,7 @@ static int create(struct upload *upload, const GPtrArray *pairs, struct dg_error
   /* A second one would be left behind if the first answer was only lost. */
   request.repeat = DG_S3_REPEAT_IF_REFUSED;
   dg_s3_request_query(&request, "uploads", DG_SLICE(""));
-  dg_s3_request_meta(&request, pairs);
+  dg_s3_request_meta(upload->s3, &request, pairs);
   dg_s3_answer_init(&answer);
   rc = dg_s3_run(upload->s3, upload->call, &request, &answer, err);
   if (rc == 0 && (!dg_s3_xml_find(dg_slice_of(answer.body->str, answer.body->len), "UploadId",

@@ -101,7 +101,7 @@ static int put_object(struct s3_writer *self, struct dg_slice bucket, struct dg_
   if (digest_of(self, meta, sha256, err) < 0)
     return -1;
   dg_s3_request_init(&request, "PUT", bucket, name);
-  dg_s3_request_meta(&request, pairs);
+  dg_s3_request_meta(self->s3, &request, pairs);
   if (if_absent)
     dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_body(&request, &body, sha256);

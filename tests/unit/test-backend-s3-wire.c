@@ -223,6 +223,28 @@ static enum dg_s3_verdict judged(const struct dg_s3_request *request, CURLcode r
 
 #define ERROR(code) "<?xml version=\"1.0\"?><Error><Code>" code "</Code><Message/></Error>"
 
+START_TEST(what_stores_an_object_says_how_to_encrypt_it)
+{
+  const struct dg_pair kms = {DG_SLICE("X-Amz-Server-Side-Encryption"), DG_SLICE("aws:kms")};
+  const struct dg_pair odd = {DG_SLICE("authorization"), DG_SLICE("x")};
+  g_autoptr(GPtrArray) pairs = g_ptr_array_new();
+  struct dg_s3 s3 = {0};
+  struct dg_s3_request request;
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_s3_seal_natively(&s3, &odd, 1, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CONFIG);
+  ck_assert_int_eq(dg_s3_seal_natively(&s3, &kms, 1, &err), 0);
+  dg_s3_request_init(&request, "PUT", DG_SLICE("b"), DG_SLICE("k"));
+  dg_s3_request_meta(&s3, &request, pairs);
+  ck_assert_str_eq(request.headers->pdata[0], "x-amz-server-side-encryption");
+  ck_assert_str_eq(request.headers->pdata[1], "aws:kms");
+  ck_assert_str_eq(request.headers->pdata[2], "content-type");
+  dg_s3_request_clear(&request);
+  g_ptr_array_unref(s3.seal_headers);
+}
+END_TEST
+
 START_TEST(refusals_have_their_meaning)
 {
   static const struct {
@@ -473,6 +495,7 @@ int main(void)
   tcase_add_test(all, addresses_are_judged_when_they_are_connected_to);
   tcase_add_test(all, requests_are_signed_as_aws_documents);
   tcase_add_test(all, without_credentials_nothing_is_signed);
+  tcase_add_test(all, what_stores_an_object_says_how_to_encrypt_it);
   tcase_add_test(all, refusals_have_their_meaning);
   tcase_add_test(all, a_lost_answer_is_not_a_refusal);
   tcase_add_test(all, waits_are_jittered_bounded_and_obey_retry_after);
