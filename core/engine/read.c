@@ -409,13 +409,15 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
                   struct dg_range *ret_range, struct dg_reader **ret_reader, struct dg_error *err)
 {
   struct look look = {.bucket = request->bucket, .key = request->key};
+  bool refused = false;
   int rc = -1;
 
   if (dg_route_open(engine, call, request->bucket, &look.route, err) < 0)
     return -1;
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-    bool refused = false, delta;
+    bool delta;
 
+    refused = false;
     rc = get_once(engine, call, request, &look, /* use_cache= */ attempt == 0, ret_info, ret_range,
                   ret_reader, &refused, err);
     delta = look.meta && dg_meta_is_delta(look.meta);
@@ -433,6 +435,10 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
     if (err->code != DG_E_NO_SUCH_KEY && err->code != DG_E_CORRUPT)
       break;
   }
+  /* Found each time and never the same when it was opened: a storage that tells two
+   * tales of one object does not prove that there is none. */
+  if (rc < 0 && !refused && err->code == DG_E_NO_SUCH_KEY)
+    err->code = DG_E_UNAVAILABLE;
   look_clear(&look);
   return rc;
 }
