@@ -101,6 +101,10 @@ def is_ours(name=TARGET):
     return name == "fs" or ":" in name
 
 
+def has_store(store, name=TARGET):
+    return name.partition(":")[0] == store
+
+
 def has_deltas(name=TARGET):
     return is_ours(name) and ":none:" not in name
 
