@@ -60,6 +60,10 @@ cp "$top/run/data/credentials" "$work/credentials" && rm -r "$top/run/data"
 case_ "without a server the demo starts one" demo "$work/app-1.tar"
 case_ "which keeps its log to itself" test "$(stat -c %a "$top/run/demo-server.log")" = 600
 case_ "and ends with it" bash -c "! curl -s -o /dev/null http://127.0.0.1:$port/"
+for folder in "$build"/plugins/*-*/; do
+  case_ "$(basename "$folder") is found" bash -c \
+    "'$top/scripts/serve' --list-plugins | grep -q '^$(basename "$folder") '"
+done
 "$top/scripts/serve" config example >"$top/run/deltaglider_proxy.yaml"
 case_ "a configuration without credentials is served" serve
 case_ "the kept keys open it" kept_keys_work
