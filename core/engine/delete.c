@@ -4,12 +4,15 @@
 
 #include "core/engine/internal.h"
 
+#include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/spool.h"
 #include "core/engine/upload.h"
 
 #include "common/banned.h"
+
+#define LOCK_WAIT_MS 5000u /* commits queue behind a waiting deletion */
 
 static int remove_variant(const struct dg_route *route, const struct dg_call *call,
                           struct dg_slice key, const struct dg_meta *meta, struct dg_error *err)
@@ -130,16 +133,53 @@ static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *
   bool uploads = false;
   int rc;
 
-  if (dg_upload_drop_begin(engine->uploads, engine, route, bucket, &uploads, err) < 0)
+  if (dg_upload_drop_begin(engine, call, route, bucket, &uploads, err) < 0)
     return -1;
   rc = dg_backend_bucket_delete(route->backend, call, dg_slice_str(route->bucket), err);
   dg_route_forget(engine, dg_slice_str(route->bucket));
   if (uploads)
-    dg_upload_drop_end(engine->uploads, engine, route, bucket, /* deleted= */ rc == 0);
+    dg_upload_drop_end(engine, call, route, bucket, rc == 0 ? DG_E_OK : err->code);
   /* References went with it, and perhaps objects that others put there. */
   if (rc == 0)
     dg_metacache_clear(engine->metacache);
   return rc;
+}
+
+static int32_t stop_at_object(void *receiver, const struct dg_list_row *row)
+{
+  bool *found = receiver;
+
+  *found = *found || row->type == DG_ROW_OBJECT;
+  return *found;
+}
+
+/* Whoever waits for the exclusive lock keeps later commits waiting, so a bucket
+ * that plainly holds something is refused without it. */
+static int check_looks_empty(const struct dg_call *call, const struct dg_route *route,
+                             struct dg_error *err)
+{
+  struct dg_list_request request = {
+    .struct_size = sizeof request,
+    .flags = DG_LIST_NO_META,
+    .bucket = dg_slice_str(route->bucket),
+  };
+  bool found = false;
+
+  if (dg_backend_list(route->backend, call, &request, stop_at_object, &found, err) < 0)
+    return -1;
+  return found ? dg_fail(err, DG_E_BUCKET_NOT_EMPTY, "bucket '%s' holds objects", route->bucket)
+               : 0;
+}
+
+/* The call, but with a short deadline for the lock. */
+static struct dg_call lock_call(const struct dg_call *call)
+{
+  struct dg_call result = *call;
+  uint64_t limit = dg_time_mono_ms() + LOCK_WAIT_MS;
+
+  if (!result.deadline_mono_ms || result.deadline_mono_ms > limit)
+    result.deadline_mono_ms = limit;
+  return result;
 }
 
 int dg_engine_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
@@ -147,12 +187,16 @@ int dg_engine_bucket_delete(struct dg_engine *engine, const struct dg_call *call
 {
   struct dg_bucket_lock *lock = NULL;
   struct dg_route route;
+  struct dg_call waiting;
   int rc;
 
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
-  rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_EXCLUSIVE,
-                           &lock, err);
+  rc = check_looks_empty(call, &route, err);
+  waiting = lock_call(call);
+  if (rc == 0)
+    rc = dg_bucket_lock_take(engine->locks, &waiting, dg_slice_str(route.bucket),
+                             DG_LOCK_EXCLUSIVE, &lock, err);
   if (rc == 0)
     rc = bucket_delete_locked(engine, call, &route, bucket, err);
   dg_bucket_lock_release(lock);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "core/engine/encode.h"
 #include "core/engine/upload.h"
 #include "core/engine/usage.h"
@@ -141,9 +142,17 @@ int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t
                     struct dg_error *err)
 {
   *ret_failed = 0;
-  for (size_t i = 0; i < engine->backend_count; i++)
-    if (dg_backend_probe(engine->backends[i].backend, call, err) < 0)
+  for (size_t i = 0; i < engine->backend_count; i++) {
+    struct dg_call probe = *call;
+    uint64_t now = dg_time_mono_ms();
+
+    /* A share for each that is still to come: one that hangs must not use up
+     * the time of those behind it. */
+    if (call->deadline_mono_ms > now)
+      probe.deadline_mono_ms = now + (call->deadline_mono_ms - now) / (engine->backend_count - i);
+    if (dg_backend_probe(engine->backends[i].backend, &probe, err) < 0)
       ++*ret_failed;
+  }
   return *ret_failed < engine->backend_count ? 0 : -1;
 }
 

@@ -4,6 +4,8 @@
 
 #include "core/engine/internal.h"
 
+#include "core/engine/upload.h"
+
 #include "common/banned.h"
 
 /* An object may come as two adjacent rows (a crash left both variants), so each
@@ -123,8 +125,10 @@ int dg_engine_bucket_create(struct dg_engine *engine, const struct dg_call *call
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
   /* Not before a deletion has dropped the old bucket's uploads. */
-  rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_SHARED, &lock,
-                           err);
+  rc = dg_upload_drop_settle(engine, call, &route, bucket, err);
+  if (rc == 0)
+    rc = dg_bucket_lock_take(engine->locks, call, dg_slice_str(route.bucket), DG_LOCK_SHARED,
+                             &lock, err);
   if (rc == 0)
     rc = dg_backend_bucket_create(route.backend, call, dg_slice_str(route.bucket), err);
   dg_route_forget(engine, dg_slice_str(route.bucket));

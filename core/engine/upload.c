@@ -171,7 +171,7 @@ int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_t
   table->uploads =
     g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)dg_upload_unref);
   load_all(table);
-  dg_upload_drop_recover(table, engine);
+  dg_upload_drop_recover(table, engine, /* is_start= */ true);
   sweep(table, "startup");
   *ret_table = table;
   return 0;
@@ -379,6 +379,7 @@ static void sweep(struct dg_upload_table *table, const char *phase)
 
 void dg_engine_sweep(struct dg_engine *engine)
 {
+  dg_upload_drop_recover(engine->uploads, engine, /* is_start= */ false);
   sweep(engine->uploads, "periodic");
 }
 

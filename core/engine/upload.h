@@ -85,14 +85,24 @@ void dg_upload_touch_locked(struct dg_upload *upload);
 
 /* Around the deletion of a bucket, under its exclusive lock. bucket: as the
  * client named it. begin makes sure that a crash drops the uploads too (*ret_any:
- * there are some); end drops them if it was deleted. [worker] */
-int dg_upload_drop_begin(struct dg_upload_table *table, struct dg_engine *engine,
+ * there are some); end drops them if it was deleted. delete_code: DG_E_OK, or the
+ * deletion's error; one that leaves open what happened makes end ask the backend.
+ * [worker] */
+int dg_upload_drop_begin(struct dg_engine *engine, const struct dg_call *call,
                          const struct dg_route *route, struct dg_slice bucket, bool *ret_any,
                          struct dg_error *err);
-void dg_upload_drop_end(struct dg_upload_table *table, struct dg_engine *engine,
-                        const struct dg_route *route, struct dg_slice bucket, bool deleted);
-/* Finishes what a crash interrupted. [startup] */
-void dg_upload_drop_recover(struct dg_upload_table *table, struct dg_engine *engine);
+void dg_upload_drop_end(struct dg_engine *engine, const struct dg_call *call,
+                        const struct dg_route *route, struct dg_slice bucket,
+                        int32_t delete_code);
+/* Before a bucket is created, without a lock: fails while it is unknown whether
+ * an earlier deletion of that name was carried out. [worker] */
+int dg_upload_drop_settle(struct dg_engine *engine, const struct dg_call *call,
+                          const struct dg_route *route, struct dg_slice bucket,
+                          struct dg_error *err);
+/* Finishes what a crash interrupted, or a backend could not answer. is_start:
+ * nobody writes notes yet, so half ones are removed. [worker] */
+void dg_upload_drop_recover(struct dg_upload_table *table, struct dg_engine *engine,
+                            bool is_start);
 
 /* ---- On disk: uploadstore.c ----------------------------------------------------- */
 

@@ -226,10 +226,15 @@ static bool run_body(struct dg_conn *conn)
   bool had_block = stream->fill != NULL;
 
   if (step < 0) {
-    if (conn->body_refused) /* already answered: nothing can follow */
+    if (stream->held_until_ms > 0) { /* the answer is ready, and the last one here */
+      conn->keep = false;
+      conn->state = DG_CONN_RESP;
+      stream->body_ended = true;
+    } else if (conn->body_refused) { /* already answered: nothing can follow */
       dg_conn_doom(conn);
-    else
+    } else {
       dg_stream_refuse(conn, 400, "The chunked transfer coding of the body is malformed.");
+    }
     return false;
   }
   if (step == 1) {

@@ -36,7 +36,8 @@
 #define UNNAMED_DIR "/var/tmp"
 
 /* Whether blocks that were claimed cannot run out when their pages are written
- * back and dirtied again: not so where each write goes to a new place. */
+ * back and dirtied again: not so where each write goes to a new place, as may be
+ * below overlayfs. */
 static int keeps_blocks(int fd, int memory_too)
 {
   struct statfs fs;
@@ -46,7 +47,6 @@ static int keeps_blocks(int fd, int memory_too)
   switch ((unsigned long)fs.f_type) {
   case EXT4_SUPER_MAGIC:
   case XFS_SUPER_MAGIC:
-  case OVERLAYFS_SUPER_MAGIC:
     return 1;
   case TMPFS_MAGIC:
     return memory_too;

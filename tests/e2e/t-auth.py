@@ -363,6 +363,26 @@ def failures_slow_down_and_lock_out_as_configured():
 
 
 @case
+def a_delayed_answer_comes_late_also_after_a_broken_body():
+    other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "100"})
+    for number in range(1, 13):
+        headers = {"Transfer-Encoding": "chunked"} if number == 12 else {}
+        sign_headers(other, "PUT", "/bucket/key", {}, headers, None, secret="wrong")
+        if number < 12:
+            same(other.request("PUT", "/bucket/key", headers=headers, sign=False).code,
+                 "SignatureDoesNotMatch")
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", other.port), timeout=10) as connection:
+        headers.setdefault("Host", "127.0.0.1:%d" % other.port)
+        head = "".join("%s: %s\r\n" % pair for pair in headers.items())
+        connection.sendall(("PUT /bucket/key HTTP/1.1\r\n%s\r\nzzz\r\n" % head).encode())
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 403 "), answer
+    assert time.monotonic() - started > 0.3, "the delay was skipped"
+    other.stop()
+
+
+@case
 def a_limit_of_0_neither_slows_down_nor_locks_out():
     other = Server(env={"DGP_RATE_LIMIT_MAX_ATTEMPTS": "0"})
     started = time.monotonic()

@@ -10,7 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fault.h"
+#include "core/engine/internal.h"
 #include "core/s3/errors.h"
 #include "engine-double.h"
 
@@ -230,6 +232,67 @@ START_TEST(a_crash_in_a_deletion_keeps_bucket_and_uploads_or_drops_both)
   }
   ck_assert_uint_gt(kept, 0);
   ck_assert_uint_gt(dropped, 1); /* not only the one that got through */
+}
+END_TEST
+
+START_TEST(uploads_stay_while_nobody_knows_whether_their_bucket_is_there)
+{
+  g_autoptr(GBytes) body = double_bytes(1000, 1);
+  struct up up = {0};
+  bool noted = false;
+
+  assert_ok(begin(&up, "a.txt", &err));
+  assert_ok(send(&up, body, &err));
+  double_engine_close(&engine);
+  for (unsigned n = 1; !noted; n++) { /* a death with the note written and the bucket still there */
+    ck_assert_uint_lt(n, 20);
+    ck_assert(dies_deleting(n));
+    noted = has_notes();
+  }
+  assert_ok(dg_fault_set("engine.bucket.drop-head:EIO:1", &err));
+  double_real_open(&engine, dir);
+  ck_assert(has_notes());
+  ck_assert(has_state(up.id));
+  ck_assert_uint_eq(open_uploads(), 1);
+  assert_ok(dg_fault_set("", &err));
+  dg_engine_sweep(engine.engine);
+  ck_assert(!has_notes());
+  assert_ok(complete(&up, &err));
+}
+END_TEST
+
+START_TEST(a_deletion_whose_outcome_is_unknown_is_settled_before_the_next_bucket)
+{
+  g_autoptr(GBytes) body = double_bytes(1000, 1);
+  struct up up = {0};
+
+  assert_ok(begin(&up, "a.txt", &err));
+  assert_ok(send(&up, body, &err));
+  assert_ok(dg_fault_set("engine.bucket.drop:EIO:1", &err)); /* deleted, but not dropped */
+  assert_ok(drop_bucket(&err));
+  ck_assert(has_notes());
+  assert_ok(dg_fault_set("engine.bucket.drop-head:EIO:1", &err));
+  assert_code(make_bucket(&err), DG_E_IO);
+  assert_ok(dg_fault_set("", &err));
+  assert_ok(make_bucket(&err));
+  ck_assert(!has_notes());
+  assert_code(complete(&up, &err), DG_E_NO_SUCH_UPLOAD);
+}
+END_TEST
+
+START_TEST(a_full_bucket_is_refused_without_waiting_for_its_commits)
+{
+  g_autoptr(GBytes) body = double_bytes(1000, 1);
+  struct dg_bucket_lock *lock = NULL;
+  guint64 began;
+
+  assert_ok(double_put(&engine, BUCKET, "o", body, NULL, &err));
+  assert_ok(dg_bucket_lock_take(engine.engine->locks, &double_call, double_str(BUCKET),
+                                DG_LOCK_SHARED, &lock, &err));
+  began = dg_time_mono_ms();
+  assert_code(drop_bucket(&err), DG_E_BUCKET_NOT_EMPTY);
+  ck_assert_uint_lt(dg_time_mono_ms() - began, 4000);
+  dg_bucket_lock_release(lock);
 }
 END_TEST
 
@@ -574,6 +637,9 @@ static Suite *bucket_suite(void)
   tcase_add_test(cases, a_deleted_bucket_takes_its_uploads_along);
   tcase_add_test(cases, a_bucket_that_cannot_be_deleted_keeps_its_uploads);
   tcase_add_test(cases, a_crash_in_a_deletion_keeps_bucket_and_uploads_or_drops_both);
+  tcase_add_test(cases, uploads_stay_while_nobody_knows_whether_their_bucket_is_there);
+  tcase_add_test(cases, a_deletion_whose_outcome_is_unknown_is_settled_before_the_next_bucket);
+  tcase_add_test(cases, a_full_bucket_is_refused_without_waiting_for_its_commits);
   tcase_add_test(cases, an_upload_never_outlives_its_bucket_and_is_never_dropped_before_it);
   tcase_add_test(cases, a_bucket_that_comes_and_goes_makes_no_internal_errors);
   suite_add_tcase(suite, cases);
