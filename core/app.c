@@ -174,9 +174,7 @@ static void say_hello(const struct dg_app *app)
  * would be less than was asked for. */
 static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
 {
-  const char *what = s->tls.enabled          ? "advanced.tls"
-                     : s->admission->len > 0 ? "admission.blocks"
-                                             : NULL;
+  const char *what = s->admission->len > 0 ? "admission.blocks" : NULL;
   const struct dg_bucket_config *bucket;
   GHashTableIter iter;
   gpointer name, value;
@@ -258,6 +256,19 @@ static int start_engine(struct dg_app *app, struct dg_error *err)
   return dg_engine_new(&params, &app->engine, err);
 }
 
+/* An expired one is served all the same: no answer would help nobody. */
+static void say_certificate(const struct dg_app *app)
+{
+  int64_t expires_s = dg_server_tls_expires_s(app->server);
+  g_autoptr(GDateTime) end = g_date_time_new_from_unix_utc(expires_s);
+  g_autofree char *text = end ? g_date_time_format_iso8601(end) : g_strdup("?");
+
+  if (expires_s < g_get_real_time() / G_USEC_PER_SEC)
+    dg_log_warn(app->log, "tls.expired", "The TLS certificate has expired not_after=%s", text);
+  else
+    dg_log_info(app->log, "tls.loaded", "TLS certificate not_after=%s", text);
+}
+
 static int start_server(struct dg_app *app, struct dg_error *err)
 {
   const struct dg_snapshot *s = app->snapshot;
@@ -286,6 +297,7 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .window_ms = s->body_timeout_s * 1000,
     .window_bytes = s->body_min_bytes,
     .stall_ms = s->response_timeout_s * 1000,
+    .tls = &s->tls,
   };
 
   app->access = dg_access_new(&access);
@@ -300,8 +312,10 @@ static int start_server(struct dg_app *app, struct dg_error *err)
   };
   if (dg_server_start(&params, &app->server, err) < 0)
     return -1;
-  dg_log_info(app->log, "ready", "DeltaGlider listening on http://%s (port=%u)", s->listen_addr,
-              dg_server_port(app->server));
+  if (s->tls.enabled)
+    say_certificate(app);
+  dg_log_info(app->log, "ready", "DeltaGlider listening on %s://%s (port=%u)",
+              s->tls.enabled ? "https" : "http", s->listen_addr, dg_server_port(app->server));
   return 0;
 }
 
@@ -335,7 +349,8 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
   app->table = dg_plug_table_new((const char *const *)dirs);
   if (dg_fault_init(err) < 0 ||
       dg_snapshot_load(&cli->load, app->table, &app->snapshot, err) < 0 ||
-      refuse_unserved(app->snapshot, err) < 0) {
+      refuse_unserved(app->snapshot, err) < 0 ||
+      dg_server_check_tls(&app->snapshot->tls, err) < 0) {
     free_app(app);
     return -1;
   }
@@ -394,6 +409,18 @@ uint32_t dg_app_tick(struct dg_app *app)
     app->next_sweep_ms = now + app->snapshot->multipart_sweep_interval_s * UINT64_C(1000);
   }
   return (uint32_t)MIN(app->next_sweep_ms > now ? app->next_sweep_ms - now : 1, TICK_MS);
+}
+
+void dg_app_reload(struct dg_app *app)
+{
+  struct dg_error err = {0};
+
+  if (!app->snapshot->tls.enabled)
+    dg_log_info(app->log, "reload", "Restart the server to read a changed configuration");
+  else if (dg_server_reload_tls(app->server, &app->snapshot->tls, &err) < 0)
+    dg_log_error(app->log, "reload", "The certificates stay as they are cause=\"%s\"", err.detail);
+  else
+    say_certificate(app);
 }
 
 int dg_app_stop(struct dg_app *app, uint32_t grace_ms)

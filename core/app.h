@@ -14,6 +14,10 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
  * cache. Returns the milliseconds until the next call is worth making. */
 uint32_t dg_app_tick(struct dg_app *app);
 
+/* Reads the certificates of the server's own TLS again, from the main thread. A file
+ * that cannot be used is logged, and what was in use stays. */
+void dg_app_reload(struct dg_app *app);
+
 /* Lets what is in flight finish, up to grace_ms; returns the exit code.
  * Frees the app, unless a worker is stuck: then the process must _exit(). */
 int dg_app_stop(struct dg_app *app, uint32_t grace_ms);

@@ -36,8 +36,7 @@ static int wait_for_end(struct dg_app *app, const sigset_t *set)
     int signal_number = sigtimedwait(set, NULL, &wait);
 
     if (signal_number == SIGHUP)
-      dg_log_info(dg_app_log(app), "signal",
-                  "SIGHUP: restart the server to read a changed configuration");
+      dg_app_reload(app);
     else if (signal_number > 0)
       return signal_number;
   }

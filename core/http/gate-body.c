@@ -12,15 +12,18 @@
 #include "core/http/gate.h"
 
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "core/http/wire.h"
 
 #include "common/banned.h"
 
 /* Thrown away at once, of a refused body. */
 #define DISCARD_BYTES (1024u * 1024u)
+/* Decrypted at once between chunks: payload among it is copied once more. */
+#define FRAMING_BYTES 4096u
 
 /* The next payload bytes that may be received without touching what follows. */
 static uint64_t payload_left(const struct dg_conn *conn)
@@ -61,6 +64,8 @@ static size_t receive(struct dg_conn *conn, void *memory, size_t len)
 {
   ssize_t got;
 
+  if (conn->wire)
+    return dg_wire_receive(conn->wire, memory, len);
   /* An end or an error is left for libevent to find and report. With MSG_TRUNC
    * nothing is written, which the sanitizers' recv() does not know. */
   if (memory)
@@ -112,8 +117,8 @@ static bool step_socket(struct dg_conn *conn, size_t room)
   uint64_t left = payload_left(conn);
   size_t got;
 
-  if (conn->tls || left == 0)
-    return false;
+  if (left == 0) /* between chunks: the bufferevent brings by itself what stands there */
+    return conn->wire && dg_wire_pull(conn->wire, FRAMING_BYTES) > 0;
   got = receive(conn, fill ? fill->data + fill->len : NULL, left < room ? (size_t)left : room);
   if (got == 0)
     return false;
@@ -127,7 +132,7 @@ static bool step_socket(struct dg_conn *conn, size_t room)
 
 int dg_body_step(struct dg_conn *conn)
 {
-  struct evbuffer *input = bufferevent_get_input(conn->bev);
+  struct evbuffer *input = conn->input;
 
   while (!conn->body_done && !conn->doomed) {
     size_t arrived = evbuffer_get_length(input), room = DISCARD_BYTES;
@@ -157,11 +162,10 @@ int dg_body_step(struct dg_conn *conn)
 /* A refused body, or whatever else still comes: how much was thrown away. */
 size_t dg_body_discard(struct dg_conn *conn)
 {
-  struct evbuffer *input = bufferevent_get_input(conn->bev);
+  struct evbuffer *input = conn->input;
   size_t count = evbuffer_get_length(input);
 
   evbuffer_drain(input, count);
-  if (!conn->tls)
-    count += receive(conn, NULL, DISCARD_BYTES);
+  count += receive(conn, NULL, DISCARD_BYTES);
   return count;
 }

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "core/http/libevhtp.h"
+#include "core/http/wire.h"
 
 #include "common/banned.h"
 
@@ -30,8 +31,12 @@ static void conn_free(struct dg_conn *conn)
   if (conn->next)
     conn->next->link = conn->link;
   dg_slot_forget(conn);
+  /* To say goodbye after half a response would call it a whole one. */
+  if (conn->wire && !conn->stream && dg_out_pending(conn) == 0)
+    dg_wire_end_output(conn->wire);
   if (conn->stream)
     dg_stream_detach(conn->stream);
+  dg_wire_free(conn->wire);
   /* Since none of its requests ever began, evhtp has only memory to free. */
   bufferevent_setcb(conn->bev, NULL, NULL, NULL, NULL);
   evhtp_connection_free(conn->ec);
@@ -59,17 +64,19 @@ void dg_conn_doom(struct dg_conn *conn)
 
 static struct evbuffer *input_of(const struct dg_conn *conn)
 {
-  return bufferevent_get_input(conn->bev);
+  return conn->input;
 }
 
 /* Closing with unread bytes in the socket sends a reset, which may destroy our
  * answer on its way. So our side is closed first and the rest drained. */
-static void linger(struct dg_conn *conn)
+void dg_gate_linger(struct dg_conn *conn)
 {
   conn->state = DG_CONN_LINGER;
   conn->since_ms = conn->linger_since_ms = conn->loop->now_ms;
   conn->linger_bytes = evbuffer_get_length(input_of(conn));
   evbuffer_drain(input_of(conn), conn->linger_bytes);
+  if (conn->wire)
+    dg_wire_end_output(conn->wire);
   (void)shutdown(conn->fd, SHUT_WR);
 }
 
@@ -98,7 +105,7 @@ void dg_conn_settle(struct dg_conn *conn)
   } else if (conn->polite_close && conn->body_done && evbuffer_get_length(input_of(conn)) == 0) {
     dg_conn_doom(conn);
   } else {
-    linger(conn);
+    dg_gate_linger(conn);
   }
 }
 
@@ -259,7 +266,7 @@ static int worth_waking(const struct dg_conn *conn)
                                                       : conn->body_left;
   size_t held = evbuffer_get_length(input_of(conn));
 
-  if (conn->state != DG_CONN_BODY || conn->tls || left < held + DG_GATE_WAKE_MIN)
+  if (conn->state != DG_CONN_BODY || conn->wire || left < held + DG_GATE_WAKE_MIN)
     return 1;
   left -= held;
   return left < DG_BLOCK_BYTES ? (int)left : (int)DG_BLOCK_BYTES;
@@ -289,6 +296,10 @@ static void set_input_terms(struct dg_conn *conn)
   bool reading = wants_input(conn);
   int wake = worth_waking(conn);
 
+  if (conn->wire) {
+    dg_wire_set_reading(conn->wire, reading);
+    return;
+  }
   if (conn->reading != reading) {
     conn->reading = reading;
     (void)(reading ? bufferevent_enable : bufferevent_disable)(conn->bev, EV_READ);
@@ -309,6 +320,16 @@ static uint64_t held_back(const struct dg_conn *conn)
   return (uint64_t)count;
 }
 
+/* On the loop's next turn. */
+static void run_later(struct dg_conn *conn)
+{
+  if (conn->wire)
+    dg_wire_trigger(conn->wire);
+  else
+    bufferevent_trigger(conn->bev, EV_READ,
+                        BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+}
+
 void dg_gate_run(struct dg_conn *conn)
 {
   unsigned heads = 0;
@@ -323,8 +344,7 @@ void dg_gate_run(struct dg_conn *conn)
       if (heads++ < DG_GATE_HEAD_TURN) {
         more = run_head(conn);
       } else {
-        bufferevent_trigger(conn->bev, EV_READ,
-                            BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+        run_later(conn);
         more = false;
       }
       break;
@@ -357,14 +377,8 @@ static void on_read(struct bufferevent *bev, void *argument)
   dg_conn_leave(conn);
 }
 
-/* The output fell to its low mark, or is empty. */
-static void on_write(struct bufferevent *bev, void *argument)
+void dg_gate_drained(struct dg_conn *conn)
 {
-  struct dg_conn *conn = argument;
-
-  (void)bev;
-  dg_conn_enter(conn);
-  dg_loop_clock(conn->loop);
   if (conn->stream && !conn->doomed) {
     if (!conn->stream->all_sent)
       dg_stream_advance(conn->stream);
@@ -372,6 +386,16 @@ static void on_write(struct bufferevent *bev, void *argument)
   }
   if (!conn->doomed && conn->state == DG_CONN_HEAD)
     dg_gate_run(conn);
+}
+
+static void on_write(struct bufferevent *bev, void *argument)
+{
+  struct dg_conn *conn = argument;
+
+  (void)bev;
+  dg_conn_enter(conn);
+  dg_loop_clock(conn->loop);
+  dg_gate_drained(conn);
   dg_conn_leave(conn);
 }
 
@@ -382,8 +406,7 @@ static void on_event(struct bufferevent *bev, short what, void *argument)
   struct dg_conn *conn = argument;
 
   (void)bev;
-  if (what & BEV_EVENT_CONNECTED)
-    return; /* a TLS handshake is done */
+  (void)what;
   dg_conn_enter(conn);
   dg_loop_clock(conn->loop);
   dg_conn_doom(conn);
@@ -403,6 +426,18 @@ static void format_peer(const struct sockaddr *address, char *text, size_t room)
                     text, (socklen_t)room);
 }
 
+/* Without memory for TLS the next sweep closes it: not before, since evhtp is not
+ * done with accepting it. */
+static void attach_wire(struct dg_conn *conn)
+{
+  bufferevent_setcb(conn->bev, NULL, NULL, NULL, NULL);
+  (void)bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
+  if (dg_wire_attach(conn, conn->loop->tls) < 0)
+    dg_conn_doom(conn);
+  else
+    set_input_terms(conn);
+}
+
 int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
 {
   struct dg_conn *conn = g_new0(struct dg_conn, 1);
@@ -412,7 +447,6 @@ int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
   conn->ec = ec;
   conn->bev = ec->bev;
   conn->fd = ec->sock;
-  conn->tls = ec->ssl != NULL;
   conn->state = DG_CONN_HEAD;
   conn->since_ms = loop->now_ms;
   format_peer(ec->saddr, conn->peer, sizeof conn->peer);
@@ -422,14 +456,20 @@ int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec)
     conn->next->link = &conn->next;
   loop->conns = conn;
   loop->conn_count++;
+  conn->wake_bytes = 1;
+  dg_loop_need_sweep(loop);
+  conn->input = bufferevent_get_input(conn->bev);
+  conn->output = bufferevent_get_output(conn->bev);
+  if (loop->tls) {
+    attach_wire(conn);
+    return 0;
+  }
   /* The callbacks that were here are evhtp's: its parser starts from them. */
   bufferevent_setcb(conn->bev, on_read, on_write, on_event, conn);
   bufferevent_setwatermark(conn->bev, EV_WRITE, DG_GATE_OUT_LOW, 0);
   bufferevent_set_max_single_write(conn->bev, MAX_SINGLE_WRITE);
-  conn->wake_bytes = 1;
   conn->reading = true;
   set_input_terms(conn);
-  dg_loop_need_sweep(loop);
   return 0;
 }
 
@@ -444,6 +484,8 @@ static uint64_t acknowledged(const struct dg_conn *conn, size_t unsent)
 
   if (ioctl(conn->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
     queued = 0;
+  if (conn->wire)
+    return dg_wire_sent_bytes(conn->wire) - (uint64_t)queued;
   return conn->out_bytes - unsent - (uint64_t)queued;
 }
 
@@ -502,7 +544,7 @@ static void sweep_conn(struct dg_conn *conn)
   switch (conn->state) {
   case DG_CONN_HEAD:
     if (conn->scanned == 0) {
-      if (waited_ms > params->idle_ms)
+      if (waited_ms > (conn->wire && !dg_wire_ready(conn->wire) ? params->head_ms : params->idle_ms))
         dg_conn_doom(conn);
     } else if (waited_ms > params->head_ms) {
       conn->body_done = true;

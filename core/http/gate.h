@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What stands between a socket and everything else: internal to core/http.
  *
- * libevhtp accepts connections, owns their bufferevents and (with TLS) their
- * handshakes. Its HTTP parser and its request objects are never used: the gate
+ * libevhtp accepts connections and owns their bufferevents; TLS is the wire's
+ * (wire.h). Its HTTP parser and its request objects are never used: the gate
  * takes the bufferevent's callbacks over and no attacker's byte reaches evhtp.
  *
  *                 head complete         body consumed, response flushed
@@ -30,6 +30,8 @@
 #include "core/http/worker.h"
 
 struct bufferevent;
+struct dg_wire;
+struct evbuffer;
 struct evhtp_connection;
 
 /* Bounds a client may run into. 0 in any field of dg_gate_params takes the
@@ -91,12 +93,13 @@ struct dg_conn {
   struct dg_loop *loop;
   struct evhtp_connection *ec;
   struct bufferevent *bev;
+  struct evbuffer *input, *output;   /* plain text, both: the bufferevent's, or the wire's */
+  struct dg_wire *wire;              /* with TLS; else NULL */
   int fd;
   enum dg_conn_state state;
   uint32_t depth;                    /* callbacks under way: the free is delayed */
   bool doomed;                       /* to be freed when depth is 0 again */
   bool running;                      /* dg_gate_run() is on the stack */
-  bool tls;
   bool keep;                         /* another request may follow this one */
   bool corked;                       /* TCP_CORK is on: a file is being sent */
   bool polite_close;                 /* the client asked for the close itself */
@@ -187,6 +190,10 @@ struct dg_stream {
 /* gate.c [loop] */
 int dg_gate_attach(struct dg_loop *loop, struct evhtp_connection *ec);
 void dg_gate_run(struct dg_conn *conn);
+/* The output fell to its low mark, or is empty. */
+void dg_gate_drained(struct dg_conn *conn);
+/* Closes our side and throws away what comes, for a while. */
+void dg_gate_linger(struct dg_conn *conn);
 void dg_gate_sweep(struct dg_loop *loop);
 void dg_gate_stop(struct dg_loop *loop); /* no new requests; idle connections close */
 void dg_gate_kill(struct dg_loop *loop); /* every connection closes */

@@ -17,6 +17,7 @@
 
 #include "core/http/gate.h"
 #include "core/http/libevhtp.h"
+#include "core/http/tls.h"
 #include "core/observe/log.h"
 
 #include "common/banned.h"
@@ -308,6 +309,7 @@ void dg_loop_clear(struct dg_loop *loop)
   if (loop->wake_fd >= 0)
     (void)close(loop->wake_fd);
   g_string_free(loop->scratch, TRUE);
+  dg_tls_unref(loop->tls);
   g_free(loop->listeners);
   pthread_mutex_destroy(&loop->mutex);
   memset(loop, 0, sizeof *loop);

@@ -21,6 +21,7 @@ struct dg_conn;
 struct dg_gate;
 struct dg_loop;
 struct dg_stream;
+struct dg_tls;
 struct event;
 struct event_base;
 struct evhtp;
@@ -67,6 +68,7 @@ struct dg_loop {
   struct dg_stream *spare_streams;
   uint32_t spare_count;
   bool stopping;
+  struct dg_tls *tls;           /* of connections to come; shared; NULL: they are not encrypted */
   uint64_t random[4];           /* xoshiro256** state: request ids */
   int64_t date_s;
   char date_block[256];         /* the headers every answer carries */

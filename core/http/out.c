@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include <time.h>
 
 #include "common/slice.h"
+#include "core/http/wire.h"
 
 #include "common/banned.h"
 
@@ -27,7 +27,7 @@
 
 size_t dg_out_pending(const struct dg_conn *conn)
 {
-  return evbuffer_get_length(bufferevent_get_output(conn->bev));
+  return evbuffer_get_length(conn->output);
 }
 
 /* How much the socket takes right now; 0 when it takes nothing, or the
@@ -55,11 +55,11 @@ static size_t send_now(struct dg_conn *conn, const struct dg_span *spans, unsign
 
 void dg_out_spans(struct dg_conn *conn, struct dg_span *spans, unsigned count, bool more)
 {
-  struct evbuffer *output = bufferevent_get_output(conn->bev);
+  struct evbuffer *output = conn->output;
   size_t sent = 0;
 
   g_assert(count <= MAX_SPANS);
-  if (!conn->tls && !conn->doomed && evbuffer_get_length(output) == 0)
+  if (!conn->wire && !conn->doomed && evbuffer_get_length(output) == 0)
     sent = send_now(conn, spans, count, more);
   for (unsigned i = 0; i < count; i++) {
     struct dg_span *span = &spans[i];
@@ -79,6 +79,8 @@ void dg_out_spans(struct dg_conn *conn, struct dg_span *spans, unsigned count, b
       dg_conn_doom(conn);
     }
   }
+  if (conn->wire)
+    dg_wire_flush(conn->wire);
 }
 
 /* Corked, the kernel sends only full segments: without it every piece of a file
@@ -102,8 +104,8 @@ void dg_out_flush(struct dg_conn *conn)
  * truncated meanwhile would kill the process. */
 int dg_out_file(struct dg_conn *conn, int fd, uint64_t offset, uint64_t length)
 {
-  g_assert(!conn->tls);
-  if (evbuffer_add_file(bufferevent_get_output(conn->bev), fd, (ev_off_t)offset,
+  g_assert(!conn->wire);
+  if (evbuffer_add_file(conn->output, fd, (ev_off_t)offset,
                         (ev_off_t)length) < 0)
     return -1;
   cork(conn, /* on= */ true);
@@ -154,7 +156,7 @@ const char *dg_out_status_text(uint16_t status)
   }
 }
 
-/* Server, Date and the two headers that keep browsers from guessing: rendered
+/* Server, Date and the headers that keep browsers from guessing: rendered
  * once a second. */
 static void refresh_date_block(struct dg_loop *loop)
 {
@@ -171,9 +173,10 @@ static void refresh_date_block(struct dg_loop *loop)
   loop->date_block_len = (uint32_t)g_snprintf(
       loop->date_block, sizeof loop->date_block,
       "Server: DeltaGlider\r\nDate: %.3s, %02d %.3s %d %02d:%02d:%02d GMT\r\n"
-      "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n",
+      "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n%s",
       days + 3 * parts.tm_wday, parts.tm_mday, months + 3 * parts.tm_mon, parts.tm_year + 1900,
-      parts.tm_hour, parts.tm_min, parts.tm_sec);
+      parts.tm_hour, parts.tm_min, parts.tm_sec,
+      loop->tls ? "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n" : "");
 }
 
 static void append_number(GString *out, uint64_t number)

@@ -18,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/config/config.h"
 #include "core/http/gate.h"
+#include "core/http/tls.h"
 #include "core/observe/log.h"
 
 #include "common/banned.h"
@@ -32,8 +34,16 @@ struct loop_order {
   struct dg_loop *loop;
 };
 
+/* A set of certificates on its way to a loop. */
+struct tls_order {
+  struct dg_task task;
+  struct dg_loop *loop;
+  struct dg_tls *tls;
+};
+
 struct dg_server {
   struct dg_gate gate;
+  struct dg_tls *tls; /* the newest set; NULL: plain HTTP */
   struct sockaddr_storage addresses[MAX_ADDRESSES];
   socklen_t address_lens[MAX_ADDRESSES];
   uint32_t address_count;
@@ -275,6 +285,11 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
   for (uint32_t i = 0; i < gate->loop_count; i++)
     if (dg_loop_init(&gate->loops[i], gate, i, server->address_count, err) < 0)
       goto fail;
+  if (params->tls && params->tls->enabled &&
+      dg_tls_new(params->tls, /* before= */ NULL, &server->tls, err) < 0)
+    goto fail;
+  for (uint32_t i = 0; server->tls && i < gate->loop_count; i++)
+    gate->loops[i].tls = dg_tls_ref(server->tls);
   if (bind_all(server, err) < 0)
     goto fail;
   gate->pool = dg_pool_new(workers);
@@ -304,6 +319,53 @@ fail:
 uint16_t dg_server_port(const struct dg_server *server)
 {
   return ntohs(get_port(&server->addresses[0]));
+}
+
+/* ---- Certificates ------------------------------------------------------------------ */
+
+static void run_tls(struct dg_task *task)
+{
+  struct tls_order *order = (struct tls_order *)task;
+
+  dg_tls_unref(order->loop->tls);
+  order->loop->tls = order->tls;
+  g_free(order);
+}
+
+int dg_server_check_tls(const struct dg_tls_config *config, struct dg_error *err)
+{
+  struct dg_tls *tls = NULL;
+
+  if (config->enabled && dg_tls_new(config, /* before= */ NULL, &tls, err) < 0)
+    return -1;
+  dg_tls_unref(tls);
+  return 0;
+}
+
+int dg_server_reload_tls(struct dg_server *server, const struct dg_tls_config *config,
+                         struct dg_error *err)
+{
+  struct dg_tls *tls;
+
+  g_assert(server->serving && server->tls);
+  if (dg_tls_new(config, server->tls, &tls, err) < 0)
+    return -1;
+  for (uint32_t i = 0; i < server->gate.loop_count; i++) {
+    struct tls_order *order = g_new0(struct tls_order, 1);
+
+    order->task.run = run_tls;
+    order->loop = &server->gate.loops[i];
+    order->tls = dg_tls_ref(tls);
+    dg_loop_post(order->loop, &order->task);
+  }
+  dg_tls_unref(server->tls);
+  server->tls = tls;
+  return 0;
+}
+
+int64_t dg_server_tls_expires_s(const struct dg_server *server)
+{
+  return server->tls ? dg_tls_expires_s(server->tls) : 0;
 }
 
 /* ---- Stop ------------------------------------------------------------------------- */
@@ -384,6 +446,7 @@ void dg_server_free(struct dg_server *server)
   for (uint32_t i = 0; i < server->gate.loop_count; i++)
     dg_loop_clear(&server->gate.loops[i]);
   g_free(server->gate.loops);
+  dg_tls_unref(server->tls);
   pthread_cond_destroy(&server->changed);
   pthread_mutex_destroy(&server->mutex);
   g_free(server);

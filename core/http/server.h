@@ -15,6 +15,7 @@
 
 struct dg_server;
 struct dg_server_context;
+struct dg_tls_config;
 
 /* Zero takes the default. */
 struct dg_server_params {
@@ -30,6 +31,7 @@ struct dg_server_params {
   uint32_t blank_ms;                  /* between the blanks they send meanwhile; default 10000 */
   /* The client's deadlines; see core/http/gate.h. */
   uint32_t head_ms, idle_ms, window_ms, window_bytes, stall_ms, linger_ms;
+  const struct dg_tls_config *tls;    /* borrowed for the call; NULL or not enabled: plain HTTP */
 };
 
 /* Serves when it returns 0; *ret_server is set before the first request is
@@ -42,6 +44,20 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
 
 /* The port of the first address: for tests that asked for port 0. */
 uint16_t dg_server_port(const struct dg_server *server);
+
+/* Whether a server could serve with these files: to be asked before anything else is
+ * begun. */
+int dg_server_check_tls(const struct dg_tls_config *config, struct dg_error *err);
+
+/* Reads the files that config (borrowed for the call) names once more. Connections
+ * accepted from now on begin with them; those that are open go on as they are.
+ * On an error, which names the file, everything stays as it was. Only for a
+ * server that was started with TLS. */
+int dg_server_reload_tls(struct dg_server *server, const struct dg_tls_config *config,
+                         struct dg_error *err);
+
+/* When the certificate ends, in seconds since 1970; 0 without TLS. */
+int64_t dg_server_tls_expires_s(const struct dg_server *server);
 
 /* Closes the listeners and idle connections, lets requests finish with
  * `Connection: close`. After grace_ms the rest is cut, and workers have

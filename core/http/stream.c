@@ -180,7 +180,7 @@ static void submit(struct dg_stream *stream)
 
   stream->input = g_steal_pointer(&stream->fill);
   stream->input_ended = stream->body_ended;
-  stream->may_sendfile = stream->conn && !stream->conn->tls;
+  stream->may_sendfile = stream->conn && !stream->conn->wire;
   stream->job_limit_ms =
       handler && handler->slow ? params->slow_timeout_ms : params->request_timeout_ms;
   stream->x.call.deadline_mono_ms = loop->now_ms + stream->job_limit_ms;
@@ -489,7 +489,7 @@ void dg_stream_fill(struct dg_stream *stream)
   request->http_minor = head->minor_version_0 ? 0 : 1;
   request->chunked = head->framing == DG_FRAMING_CHUNKED;
   request->expect100 = head->expect_continue;
-  request->tls = stream->conn && stream->conn->tls;
+  request->tls = stream->conn && stream->conn->wire;
   request->content_length = head->has_content_length ? (int64_t)head->content_length : -1;
   request->headers = head->fields;
   request->header_count = head->field_count;

@@ -60,8 +60,9 @@ expect 4 "torn.yaml:" "$server" config lint torn.yaml
 expect 6 "typo.yaml:2:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?" \
   "$server" config lint typo.yaml
 expect 1 "set access.access_key_id" "$server" --data-dir data
-expect 1 "advanced.tls: this version reads it but does not serve it yet" \
-  env DGP_TLS_ENABLED=true "$server" --config good.yaml
+expect 1 "cert_path 'none.pem': No such file" \
+  env DGP_TLS_ENABLED=true DGP_TLS_CERT=none.pem DGP_TLS_KEY=none.key \
+  "$server" --config good.yaml
 expect 1 "DGP_FAULT" env DGP_FAULT=x "$server" --config good.yaml
 expect 1 "undefined symbol: nobody_defines_this" \
   "$server" --plugin-dir "$top_builddir/tests/unit" --describe-plugin codec-broken
