@@ -174,7 +174,7 @@ static void say_hello(const struct dg_app *app)
  * would be less than was asked for. */
 static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
 {
-  const char *what = s->admission->len > 0 ? "admission.blocks" : NULL;
+  const char *what = NULL;
   const struct dg_bucket_config *bucket;
   GHashTableIter iter;
   gpointer name, value;
@@ -182,8 +182,7 @@ static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
   g_hash_table_iter_init(&iter, s->buckets);
   while (!what && g_hash_table_iter_next(&iter, &name, &value)) {
     bucket = value;
-    what = bucket->public_prefixes                    ? "storage.buckets: public_prefixes"
-           : bucket->quota_bytes != DG_QUOTA_NONE && bucket->quota_bytes > 0
+    what = bucket->quota_bytes != DG_QUOTA_NONE && bucket->quota_bytes > 0
              ? "storage.buckets: quota_bytes"
            : bucket->quota_objects != DG_QUOTA_NONE ? "storage.buckets: quota_objects"
                                                     : NULL;

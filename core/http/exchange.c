@@ -102,6 +102,22 @@ void dg_respond_error(struct dg_exchange *x, const struct dg_error *err)
   dg_respond_xml(x, row->status, document);
 }
 
+void dg_respond_denied(struct dg_exchange *x, const char *format, ...)
+{
+  GString *document = g_string_sized_new(512);
+  va_list args;
+
+  x->error.code = DG_E_ACCESS_DENIED;
+  va_start(args, format);
+  (void)g_vsnprintf(x->error.detail, sizeof x->error.detail, format, args);
+  va_end(args);
+  if (x->response.head)
+    g_string_truncate(x->response.head, 0);
+  dg_s3_error_xml_with(document, DG_E_ACCESS_DENIED, x->error.detail, x->request.raw_path,
+                       dg_slice_str(x->request.id));
+  dg_respond_xml(x, dg_s3_error(DG_E_ACCESS_DENIED)->status, document);
+}
+
 void dg_exchange_reset(struct dg_exchange *x)
 {
   GString *head = x->response.head;

@@ -69,6 +69,8 @@ struct dg_exchange {
   struct dg_request request;
   struct dg_target target;      /* bucket, key, query: core/s3/target.h */
   struct dg_identity identity;
+  char *const *list_prefixes;   /* of a stranger's listing: shown is what lies below these, a
+                                   NULL-terminated list of the snapshot's; NULL: everything */
   struct dg_server_context *server;
   struct dg_call call;          /* request id, deadline, cancel flag: pass to the engine */
   const struct dg_handler *handler;
@@ -110,5 +112,8 @@ void dg_respond_reader(struct dg_exchange *x, uint16_t status, struct dg_reader 
                        uint64_t length);
 /* The S3 error document for err->code. */
 void dg_respond_error(struct dg_exchange *x, const struct dg_error *err);
+/* The same for DG_E_ACCESS_DENIED, with a text that clients may see. */
+DG_PRINTF(2, 3)
+void dg_respond_denied(struct dg_exchange *x, const char *format, ...);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/slice.h"
+#include "core/access/admission.h"
 #include "core/config/config.h"
 #include "core/http/op.h"
 #include "core/http/payload.h"
@@ -78,6 +79,68 @@ static void count_identity(struct dg_exchange *x, bool passed)
     dg_metrics_add(metrics, DG_METRIC_AUTH_FAILURES_TOTAL, x->identity.failure, NULL, NULL, 1);
 }
 
+/* ---- Who may come in ------------------------------------------------------------------ */
+
+/* 1: the chain lets this stranger in; 0: authentication decides; -1: answered. */
+static int admit(struct dg_exchange *x)
+{
+  const struct dg_snapshot *snapshot = x->server->snapshot;
+  struct dg_admission_request request;
+  struct dg_admission_trace trace;
+  const char *message;
+
+  if (snapshot->admission->len == 0 &&
+      !dg_snapshot_bucket(snapshot, x->target.bucket)->public_prefixes)
+    return 0;
+  dg_admission_request_fill(&x->request, &x->target, &request);
+  dg_admission_evaluate(snapshot, &request, &trace);
+  switch (trace.decision) {
+  case DG_ADMISSION_DENY:
+    dg_log_warn(x->server->log, "admission.deny", "request_id=%s peer=%s block=%s", x->request.id,
+                x->request.peer, trace.matched);
+    dg_respond_denied(x, "Access denied by the admission block '%s'.", trace.matched);
+    return -1;
+  case DG_ADMISSION_REJECT:
+    message = trace.block->reject_message;
+    dg_respond(x, (uint16_t)trace.block->reject_status, "text/plain; charset=utf-8",
+               message ? g_bytes_new(message, strlen(message)) : NULL);
+    return -1;
+  case DG_ADMISSION_ALLOW_ANONYMOUS:
+    /* Where everyone may do everything, a grant would only take away. */
+    if (!trace.granted || snapshot->authentication_none)
+      return 0;
+    x->list_prefixes = trace.list_prefixes;
+    return 1;
+  case DG_ADMISSION_CONTINUE:
+    break;
+  }
+  return 0;
+}
+
+/* A stranger's identity. What a page shows is not his to say: with response-content-type
+ * any text could be served as a page of this host. */
+static int identify_stranger(struct dg_exchange *x, struct dg_error *err)
+{
+  for (uint32_t i = 0; i < x->target.param_count; i++)
+    if (dg_slice_starts_with(x->target.params[i].name, DG_SLICE("response-")))
+      return dg_fail(err, DG_E_INVALID_REQUEST, "%.*s can only be used in a signed request.",
+                     DG_SLICE_ARG(x->target.params[i].name));
+  x->identity = (struct dg_identity){.kind = DG_IDENTITY_ANONYMOUS, .access_key = "$anonymous"};
+  return 0;
+}
+
+static int identify(struct dg_exchange *x, bool admitted, struct dg_error *err)
+{
+  int result;
+
+  if (admitted)
+    return identify_stranger(x, err);
+  result = dg_identity_verify(x->server->access, &x->request, &x->target, dg_time_now_s(),
+                              &x->identity, err);
+  count_identity(x, result == 0);
+  return result;
+}
+
 /* Names are judged after the signature: a stranger learns nothing. */
 static int check_names(struct dg_exchange *x, struct dg_error *err)
 {
@@ -106,6 +169,7 @@ int dg_front_route(struct dg_exchange *x)
   struct dg_server_context *server = x->server;
   struct dg_error err = {0};
   bool endpoint = is_endpoint_path(x->request.raw_path);
+  int admitted;
 
   if (dg_target_parse(&x->request,
                       endpoint ? NULL : (const char *const *)server->snapshot->base_domains,
@@ -114,12 +178,11 @@ int dg_front_route(struct dg_exchange *x)
   if (endpoint)
     return route_endpoint(x);
   x->handler = handlers[x->target.op];
-  if (dg_identity_verify(server->access, &x->request, &x->target, dg_time_now_s(), &x->identity,
-                         &err) < 0) {
-    count_identity(x, false);
+  admitted = admit(x);
+  if (admitted < 0)
+    return -1;
+  if (identify(x, admitted > 0, &err) < 0)
     return refuse(x, &err);
-  }
-  count_identity(x, true);
   if (check_names(x, &err) < 0 || check_policy(x, &err) < 0 ||
       dg_payload_facts_read(x, &err) < 0 || check_length(x, &err) < 0)
     return refuse(x, &err);

@@ -81,6 +81,16 @@ static int list_row(void *receiver, const struct dg_listing_row *row)
   return 0;
 }
 
+static int list_rows(struct dg_exchange *x, const struct dg_listing_request *request,
+                     struct page *page, struct dg_error *err)
+{
+  if (x->list_prefixes)
+    return dg_op_list_shown(x, x->list_prefixes, request, list_row, page, &page->answer.truncated,
+                            err);
+  return dg_engine_list(x->server->engine, &x->call, request, list_row, page,
+                        &page->answer.truncated, err);
+}
+
 /* Both versions; they differ in where a page starts and in a few elements. */
 static int list_page(struct dg_exchange *x, bool v2, struct dg_error *err)
 {
@@ -121,8 +131,7 @@ static int list_page(struct dg_exchange *x, bool v2, struct dg_error *err)
                                         .delimiter = answer->delimiter,
                                         .start_after = dg_slice_of(start->str, start->len),
                                         .max_rows = answer->max_keys};
-  if (dg_engine_list(x->server->engine, &x->call, &request, list_row, &page, &answer->truncated,
-                     err) < 0)
+  if (list_rows(x, &request, &page, err) < 0)
     return -1;
   /* Of an empty page there is no row to go on from. */
   answer->truncated = answer->truncated && answer->row_count > 0;

@@ -95,6 +95,16 @@ bool dg_op_sum_composite(struct dg_slice base64);
 int dg_op_expect(const struct dg_exchange *x, struct dg_put_expect *ret_expect,
                  struct dg_error *err);
 
+/* ---- Listings ---------------------------------------------------------------- */
+
+/* As dg_engine_list(), but of the keys below the given prefixes only; pages are
+ * full all the same. prefixes: NULL-terminated, each ending with '/' or empty.
+ * [worker] */
+int dg_op_list_shown(const struct dg_exchange *x, char *const *prefixes,
+                     const struct dg_listing_request *request,
+                     int (*row)(void *receiver, const struct dg_listing_row *row), void *receiver,
+                     bool *ret_truncated, struct dg_error *err);
+
 /* ---- Conditions ------------------------------------------------------------- */
 
 /* A read's conditions on an object: see dg_conditions_check_read(). */

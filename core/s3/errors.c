@@ -44,13 +44,19 @@ const char *dg_s3_error_message(const struct dg_error *err)
   return row->message;
 }
 
-void dg_s3_error_xml(GString *out, const struct dg_error *err, struct dg_slice resource,
-                     struct dg_slice request_id)
+void dg_s3_error_xml_with(GString *out, int32_t code, const char *message,
+                          struct dg_slice resource, struct dg_slice request_id)
 {
   g_string_append(out, DG_XML_DECLARATION "<Error>");
-  dg_xml_text(out, "Code", dg_slice_str(dg_s3_error(err->code)->code));
-  dg_xml_text(out, "Message", dg_slice_str(dg_s3_error_message(err)));
+  dg_xml_text(out, "Code", dg_slice_str(dg_s3_error(code)->code));
+  dg_xml_text(out, "Message", dg_slice_str(message));
   dg_xml_text(out, "Resource", resource);
   dg_xml_text(out, "RequestId", request_id);
   dg_xml_end(out, "Error");
+}
+
+void dg_s3_error_xml(GString *out, const struct dg_error *err, struct dg_slice resource,
+                     struct dg_slice request_id)
+{
+  dg_s3_error_xml_with(out, err->code, dg_s3_error_message(err), resource, request_id);
 }

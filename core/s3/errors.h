@@ -26,5 +26,8 @@ const char *dg_s3_error_message(const struct dg_error *err);
 /* Appends the error document. resource: the raw path of the request. */
 void dg_s3_error_xml(GString *out, const struct dg_error *err, struct dg_slice resource,
                      struct dg_slice request_id);
+/* The same with a message of the caller's, for clients to read. */
+void dg_s3_error_xml_with(GString *out, int32_t code, const char *message,
+                          struct dg_slice resource, struct dg_slice request_id);
 
 #endif
