@@ -397,7 +397,9 @@ def the_operations_pass_without_faults():
     for number in range(WORKERS):
         workers.append(Worker(number))
     for name in OPERATIONS:
-        asked[name] = asked_by(workers[0], name)
+        # What it asks each time: the first time may bring a probe, or fill a cache.
+        first, second = asked_by(workers[0], name), asked_by(workers[0], name)
+        asked[name] = [operation for operation in first if operation in second]
     print("# " + "; ".join("%s: %s" % (name, " ".join(ops)) for name, ops in asked.items()))
 
 
