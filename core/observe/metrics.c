@@ -38,10 +38,10 @@ struct series {
   struct series *_Atomic next;
   uint32_t hash;
   enum dg_metric id;
-  const char *labels[MAX_LABELS]; /* interned, or NULL */
-  _Atomic double value;           /* counter or gauge; sum of a histogram */
-  _Atomic uint64_t count;         /* histogram */
-  _Atomic uint64_t buckets[];     /* histogram: not cumulative */
+  char *labels[MAX_LABELS];   /* own copies, or NULL */
+  _Atomic double value;       /* counter or gauge; sum of a histogram */
+  _Atomic uint64_t count;     /* histogram */
+  _Atomic uint64_t buckets[]; /* histogram: not cumulative */
 };
 
 struct shard {
@@ -96,6 +96,8 @@ static void clear_shard(struct shard *shard)
     while (series) {
       struct series *next = atomic_load(&series->next);
 
+      for (int label = 0; label < MAX_LABELS; label++)
+        g_free(series->labels[label]);
       g_free(series);
       series = next;
     }
@@ -178,7 +180,7 @@ static struct series *find_series(struct dg_metrics *metrics, struct shard *shar
   series->hash = hash;
   series->id = id;
   for (int i = 0; i < MAX_LABELS; i++)
-    series->labels[i] = g_intern_string(labels[i]);
+    series->labels[i] = g_strdup(labels[i]);
   atomic_init(&series->next, head);
   atomic_store_explicit(chain, series, memory_order_release);
   return series;
@@ -303,7 +305,8 @@ static void collect_shard(const struct dg_metrics *metrics, const struct shard *
                             .value = atomic_load_explicit(&series->value, memory_order_relaxed),
                             .count = atomic_load_explicit(&series->count, memory_order_relaxed)};
 
-      memcpy(total.labels, series->labels, sizeof total.labels);
+      for (int label = 0; label < MAX_LABELS; label++)
+        total.labels[label] = series->labels[label];
       for (unsigned b = 0; b < metrics->bound_count[series->id]; b++)
         total.buckets[b] = atomic_load_explicit(&series->buckets[b], memory_order_relaxed);
       g_array_append_val(totals, total);
