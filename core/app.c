@@ -7,37 +7,45 @@
 #include <unistd.h>
 
 #include "common/fault.h"
+#include "common/slice.h"
 #include "core/access/identity.h"
+#include "core/deploy.h"
 #include "core/engine/engine.h"
 #include "core/http/front.h"
 #include "core/http/server.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/plug/backend.h"
-#include "core/plug/codec.h"
 #include "core/plug/plug.h"
-#include "core/sealing.h"
+#include "core/startlines.h"
 
 #include "common/banned.h"
 
 #define TICK_MS 60000u
-#define RECOMMENDED_CACHE_MB 1024u
+#define DRAIN_TICK_MS 200u
 
 struct dg_app {
   struct dg_log *log;
   struct dg_metrics *metrics;
   struct dg_plug_table *table;
   struct dg_plug_services services;
+  struct dg_load_params load; /* where the configuration comes from, also on a reload */
   struct dg_snapshot *snapshot;
-  GArray *backends; /* struct dg_named_backend */
-  GArray *codecs;   /* struct dg_named_codec */
+  struct dg_deployment *deployment;
+  GQueue retired; /* struct retired *: replaced, but still in use */
+  char *cache_dir;
   struct dg_engine *engine;
   struct dg_access *access;
   struct dg_server_context context;
   struct dg_server *server;
-  uint64_t next_sweep_ms;
+  uint64_t next_sweep_ms, next_look_ms;
   _Atomic uint64_t refused_seen; /* of dg_server_stats.refused_total, already counted */
   double hits_seen, misses_seen; /* at the last tick */
+};
+
+struct retired {
+  struct dg_view *view;
+  struct dg_deployment *deployment;
 };
 
 struct dg_log *dg_app_log(struct dg_app *app)
@@ -97,78 +105,7 @@ static void collect(void *receiver, struct dg_metrics *metrics)
                    (double)(stats.refused_total - seen));
 }
 
-/* ---- Start-up lines ----------------------------------------------------------------- */
-
-static void say_backend(const struct dg_app *app, const struct dg_backend_config *backend)
-{
-  static const struct {
-    const char *option, *title;
-  } shown[] = {{"path", "Data directory"}, {"region", "Region"}, {"endpoint", "Endpoint"}};
-  const char *kind = !strcmp(backend->type, "filesystem") ? "Filesystem"
-                     : !strcmp(backend->type, "s3")       ? "S3"
-                                                          : backend->type;
-
-  if (!strcmp(backend->name, "default"))
-    dg_log_info(app->log, "start", "  Backend: %s", kind);
-  else
-    dg_log_info(app->log, "start", "  Backend: %s (%s)", kind, backend->name);
-  for (size_t i = 0; i < G_N_ELEMENTS(shown); i++) {
-    const char *value = backend->options->get_text(backend->options, shown[i].option);
-
-    if (value)
-      dg_log_info(app->log, "start", "  %s: %s", shown[i].title, value);
-  }
-  if (backend->encryption)
-    dg_log_info(app->log, "start", "  Encryption: %s", backend->encryption->mode);
-}
-
-static void say_caches(const struct dg_app *app)
-{
-  uint64_t metadata_mb = app->snapshot->metadata_cache_bytes >> 20;
-  uint64_t reference_mb = app->snapshot->cache_bytes >> 20;
-
-  dg_log_info(app->log, "start",
-              "[cache] In-memory metadata cache: %" G_GUINT64_FORMAT
-              " MB (metadata_cache_mb or DGP_METADATA_CACHE_MB)",
-              metadata_mb);
-  if (reference_mb == 0)
-    dg_log_warn(app->log, "start",
-                "[cache] In-memory reference cache is DISABLED (0 MB). Set cache_size_mb or "
-                "DGP_CACHE_MB.");
-  else if (reference_mb < RECOMMENDED_CACHE_MB)
-    dg_log_warn(app->log, "start",
-                "[cache] In-memory reference cache is only %" G_GUINT64_FORMAT
-                " MB — recommend ≥%u MB for production. Set cache_size_mb or DGP_CACHE_MB.",
-                reference_mb, RECOMMENDED_CACHE_MB);
-  else
-    dg_log_info(app->log, "start", "[cache] In-memory reference cache: %" G_GUINT64_FORMAT " MB",
-                reference_mb);
-}
-
-static void say_hello(const struct dg_app *app)
-{
-  const struct dg_snapshot *s = app->snapshot;
-
-  dg_log_info(app->log, "start", "Starting DeltaGlider v%s (built %s)", PACKAGE_VERSION, DG_BUILT);
-  if (s->file)
-    dg_log_info(app->log, "start", "  Configuration: %s", s->file);
-  dg_log_info(app->log, "start", "  Listen address: %s", s->listen_addr);
-  for (guint i = 0; i < s->backends->len; i++)
-    say_backend(app, s->backends->pdata[i]);
-  dg_log_info(app->log, "start", "  Max delta ratio: %g", s->max_delta_ratio);
-  dg_log_info(app->log, "start", "  Max object size: %" G_GUINT64_FORMAT " MB",
-              s->max_object_size >> 20);
-  say_caches(app);
-  if (s->authentication_none)
-    dg_log_warn(app->log, "start", "  Authentication: DISABLED (authentication: none)");
-  else
-    dg_log_info(app->log, "start", "  Authentication: SigV4 ENABLED (access key: %s)",
-                s->access_key_id);
-  for (guint i = 0; i < s->errors->len; i++)
-    dg_log_error(app->log, "config.error", "%s", (const char *)s->errors->pdata[i]);
-  for (guint i = 0; i < s->warnings->len; i++)
-    dg_log_warn(app->log, "config.warning", "%s", (const char *)s->warnings->pdata[i]);
-}
+/* ---- Parts ----------------------------------------------------------------------------- */
 
 /* What a configuration may say and the server does not do yet: serving without it
  * would be less than was asked for. */
@@ -194,64 +131,59 @@ static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
                  s->file ? s->file : "environment", what);
 }
 
-/* ---- Parts ----------------------------------------------------------------------------- */
-
-static int start_backends(struct dg_app *app, struct dg_error *err)
+/* Asks those nobody has seen work yet. */
+static int probe_backends(struct dg_app *app, const struct dg_deployment *deployment,
+                          struct dg_error *err)
 {
   static const struct dg_call call = {.struct_size = sizeof call};
+  size_t count;
+  const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
 
+  for (size_t i = 0; i < count; i++) {
+    if (!dg_deployment_is_new(deployment, i))
+      continue;
+    if (dg_backend_probe(backends[i].backend, &call, err) < 0)
+      return -1;
+    dg_log_info(app->log, "start", "backend health: '%s' — connection healthy", backends[i].name);
+  }
+  return 0;
+}
+
+static void show_backends(struct dg_app *app)
+{
   for (guint i = 0; i < app->snapshot->backends->len; i++) {
     const struct dg_backend_config *config = app->snapshot->backends->pdata[i];
-    struct dg_named_backend named = {.name = config->name};
-    struct dg_backend *plain = NULL;
-    const struct dg_module *module;
 
-    if (dg_plug_load(app->table, config->plugin_name, &module, err) < 0 ||
-        dg_backend_new(module, config->name, config->options, &app->services, &plain, err) < 0)
-      return -1;
-    if (dg_sealing_open(app->table, &app->services, config, plain, &named.backend, err) < 0) {
-      dg_backend_free(plain);
-      return -1;
-    }
-    g_array_append_val(app->backends, named);
-    if (dg_backend_probe(named.backend, &call, err) < 0)
-      return -1;
-    dg_log_info(app->log, "start", "backend health: '%s' — connection healthy", config->name);
     dg_metrics_set(app->metrics, DG_METRIC_BUILD_INFO, PACKAGE_VERSION, config->type, 1);
   }
-  return 0;
 }
 
-static int start_codecs(struct dg_app *app, struct dg_error *err)
-{
-  GHashTableIter iter;
-  gpointer name, options;
-
-  g_hash_table_iter_init(&iter, app->snapshot->codecs);
-  while (g_hash_table_iter_next(&iter, &name, &options)) {
-    struct dg_named_codec named = {.name = name};
-    const struct dg_module *module;
-
-    if (dg_plug_load(app->table, name, &module, err) < 0 ||
-        dg_codec_new(module, name, options, &app->services, &named.codec, err) < 0)
-      return -1;
-    g_array_append_val(app->codecs, named);
-  }
-  return 0;
-}
-
-static int start_engine(struct dg_app *app, struct dg_error *err)
+/* Borrows from the deployment. */
+static struct dg_engine_params engine_params(const struct dg_app *app,
+                                             struct dg_snapshot *snapshot,
+                                             const struct dg_deployment *deployment)
 {
   struct dg_engine_params params = {
-    .snapshot = app->snapshot,
-    .backends = (const struct dg_named_backend *)(const void *)app->backends->data,
-    .backend_count = app->backends->len,
-    .codecs = (const struct dg_named_codec *)(const void *)app->codecs->data,
-    .codec_count = app->codecs->len,
+    .snapshot = snapshot,
     .log = app->log,
     .metrics = app->metrics,
   };
 
+  params.backends = dg_deployment_backends(deployment, &params.backend_count);
+  params.codecs = dg_deployment_codecs(deployment, &params.codec_count);
+  return params;
+}
+
+static int start_engine(struct dg_app *app, struct dg_error *err)
+{
+  struct dg_engine_params params;
+
+  if (dg_deployment_new(app->table, &app->services, app->snapshot, NULL, &app->deployment, err) <
+        0 ||
+      probe_backends(app, app->deployment, err) < 0)
+    return -1;
+  show_backends(app);
+  params = engine_params(app, app->snapshot, app->deployment);
   return dg_engine_new(&params, &app->engine, err);
 }
 
@@ -302,7 +234,6 @@ static int start_server(struct dg_app *app, struct dg_error *err)
   app->access = dg_access_new(&access);
   app->context = (struct dg_server_context){
     .engine = app->engine,
-    .snapshot = app->snapshot,
     .access = app->access,
     .log = app->log,
     .metrics = app->metrics,
@@ -318,21 +249,27 @@ static int start_server(struct dg_app *app, struct dg_error *err)
   return 0;
 }
 
+static void retired_free(void *pointer)
+{
+  struct retired *retired = pointer;
+
+  dg_view_unref(retired->view);
+  dg_deployment_free(retired->deployment);
+  g_free(retired);
+}
+
 static void free_app(struct dg_app *app)
 {
   dg_server_free(app->server);
   dg_access_free(app->access);
   dg_engine_free(app->engine);
-  for (guint i = 0; i < app->codecs->len; i++)
-    dg_codec_free(g_array_index(app->codecs, struct dg_named_codec, i).codec);
-  for (guint i = 0; i < app->backends->len; i++)
-    dg_backend_free(g_array_index(app->backends, struct dg_named_backend, i).backend);
-  g_array_unref(app->codecs);
-  g_array_unref(app->backends);
+  g_queue_clear_full(&app->retired, retired_free);
+  dg_deployment_free(app->deployment);
   dg_snapshot_unref(app->snapshot);
   dg_plug_table_free(app->table);
   dg_metrics_free(app->metrics);
   dg_log_free(app->log);
+  g_free(app->cache_dir);
   g_free(app);
 }
 
@@ -341,8 +278,8 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
   g_auto(GStrv) dirs = dg_plug_search_path(cli->plugin_dir);
   struct dg_app *app = g_new0(struct dg_app, 1);
 
-  app->backends = g_array_new(FALSE, FALSE, sizeof(struct dg_named_backend));
-  app->codecs = g_array_new(FALSE, FALSE, sizeof(struct dg_named_codec));
+  app->load = cli->load;
+  g_queue_init(&app->retired);
   app->metrics = dg_metrics_new();
   dg_metrics_set_collector(app->metrics, collect, app);
   app->table = dg_plug_table_new((const char *const *)dirs);
@@ -356,15 +293,15 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
   app->log =
     dg_log_new(STDERR_FILENO, app->snapshot->json_log ? DG_LOG_FORMAT_JSON : DG_LOG_FORMAT_TEXT,
                app->snapshot->log_level);
+  app->cache_dir = g_strdup(app->snapshot->cache_dir);
   app->services = (struct dg_plug_services){
     .receiver = app,
     .log = on_plugin_log,
     .count = on_plugin_call,
-    .cache_dir = app->snapshot->cache_dir,
+    .cache_dir = app->cache_dir,
   };
-  say_hello(app);
-  if (start_backends(app, err) < 0 || start_codecs(app, err) < 0 || start_engine(app, err) < 0 ||
-      start_server(app, err) < 0) {
+  dg_say_start(app->log, app->snapshot);
+  if (start_engine(app, err) < 0 || start_server(app, err) < 0) {
     free_app(app);
     return -1;
   }
@@ -398,28 +335,134 @@ static void warn_about_cache(struct dg_app *app)
   app->misses_seen = misses;
 }
 
+static bool is_deployed(const struct dg_app *app, const struct dg_codec *codec)
+{
+  size_t count;
+  const struct dg_named_codec *codecs = dg_deployment_codecs(app->deployment, &count);
+
+  for (size_t i = 0; i < count; i++)
+    if (codecs[i].codec == codec)
+      return true;
+  return false;
+}
+
+/* Frees what nobody uses any more, the oldest first. True: there is more to come. */
+static bool free_retired(struct dg_app *app)
+{
+  struct retired *oldest;
+
+  while ((oldest = g_queue_peek_head(&app->retired)) && dg_view_is_unused(oldest->view)) {
+    size_t count;
+    const struct dg_named_codec *codecs = dg_deployment_codecs(oldest->deployment, &count);
+
+    for (size_t i = 0; i < count; i++)
+      if (!is_deployed(app, codecs[i].codec))
+        dg_engine_forget_codec(app->engine, codecs[i].codec);
+    retired_free(g_queue_pop_head(&app->retired));
+    dg_log_info(app->log, "reload.drained", "The configuration before is out of use");
+  }
+  return oldest != NULL;
+}
+
 uint32_t dg_app_tick(struct dg_app *app)
 {
   uint64_t now = now_ms();
+  bool draining = free_retired(app);
 
-  warn_about_cache(app);
+  if (now >= app->next_look_ms) {
+    warn_about_cache(app);
+    app->next_look_ms = now + TICK_MS;
+  }
   if (now >= app->next_sweep_ms) {
     dg_engine_sweep(app->engine);
     app->next_sweep_ms = now + app->snapshot->multipart_sweep_interval_s * UINT64_C(1000);
   }
-  return (uint32_t)MIN(app->next_sweep_ms > now ? app->next_sweep_ms - now : 1, TICK_MS);
+  return (uint32_t)MIN(app->next_sweep_ms > now ? app->next_sweep_ms - now : 1,
+                       draining ? DRAIN_TICK_MS : TICK_MS);
 }
 
-void dg_app_reload(struct dg_app *app)
+/* ---- Reloading ------------------------------------------------------------------------------ */
+
+/* A new configuration that could serve, or an error and nothing done. */
+static int prepare(struct dg_app *app, struct dg_snapshot **ret_snapshot,
+                   struct dg_deployment **ret_deployment, struct dg_error *err)
+{
+  g_autoptr(GPtrArray) living = g_ptr_array_new();
+
+  g_ptr_array_add(living, app->deployment);
+  for (const GList *link = app->retired.tail; link; link = link->prev)
+    g_ptr_array_add(living, ((struct retired *)link->data)->deployment);
+  if (dg_snapshot_load(&app->load, app->table, ret_snapshot, err) < 0)
+    return -1;
+  if (refuse_unserved(*ret_snapshot, err) < 0 ||
+      (app->snapshot->tls.enabled && dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0) ||
+      dg_deployment_new(app->table, &app->services, *ret_snapshot, living, ret_deployment, err) <
+        0) {
+    dg_snapshot_unref(*ret_snapshot);
+    return -1;
+  }
+  if (probe_backends(app, *ret_deployment, err) < 0) {
+    dg_deployment_free(*ret_deployment);
+    dg_snapshot_unref(*ret_snapshot);
+    return -1;
+  }
+  return 0;
+}
+
+static void reload_certificates(struct dg_app *app, const struct dg_tls_config *tls)
 {
   struct dg_error err = {0};
 
   if (!app->snapshot->tls.enabled)
-    dg_log_info(app->log, "reload", "Restart the server to read a changed configuration");
-  else if (dg_server_reload_tls(app->server, &app->snapshot->tls, &err) < 0)
+    return;
+  if (!tls->enabled)
+    tls = &app->snapshot->tls;
+  if (dg_server_reload_tls(app->server, tls, &err) < 0)
     dg_log_error(app->log, "reload", "The certificates stay as they are cause=\"%s\"", err.detail);
   else
     say_certificate(app);
+}
+
+static void say_changes(const struct dg_app *app, const struct dg_snapshot *old)
+{
+  g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+
+  dg_say_findings(app->log, app->snapshot);
+  dg_snapshot_restart_changes(old, app->snapshot, paths);
+  for (guint i = 0; i < paths->len; i++)
+    dg_log_warn(app->log, "reload.restart", "%s takes effect with the next start",
+                (const char *)paths->pdata[i]);
+}
+
+void dg_app_reload(struct dg_app *app)
+{
+  struct dg_snapshot *old = app->snapshot, *snapshot;
+  struct dg_deployment *deployment;
+  struct dg_engine_params params;
+  struct retired *retired;
+  struct dg_error err = {0};
+
+  if (prepare(app, &snapshot, &deployment, &err) < 0) {
+    dg_log_error(app->log, "reload.refused", "The configuration stays as it was cause=%s",
+                 DG_LOG_QUOTED(dg_slice_str(err.detail)));
+    reload_certificates(app, &old->tls);
+    return;
+  }
+  retired = g_new0(struct retired, 1);
+  retired->deployment = app->deployment;
+  params = engine_params(app, snapshot, deployment);
+  dg_engine_replace(app->engine, &params, &retired->view);
+  g_queue_push_tail(&app->retired, retired);
+  app->deployment = deployment;
+  app->snapshot = snapshot;
+  dg_access_set_credentials(app->access, snapshot->access_key_id, snapshot->secret_access_key);
+  dg_log_set_level(app->log, snapshot->log_level);
+  reload_certificates(app, &snapshot->tls);
+  show_backends(app);
+  say_changes(app, old);
+  dg_snapshot_unref(old);
+  dg_log_info(app->log, "reload.done", "The configuration was read anew file=%s",
+              snapshot->file ? snapshot->file : "-");
 }
 
 int dg_app_stop(struct dg_app *app, uint32_t grace_ms)

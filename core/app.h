@@ -14,8 +14,10 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
  * cache. Returns the milliseconds until the next call is worth making. */
 uint32_t dg_app_tick(struct dg_app *app);
 
-/* Reads the certificates of the server's own TLS again, from the main thread. A file
- * that cannot be used is logged, and what was in use stays. */
+/* Reads the configuration again, and the certificates of the server's own TLS, from the
+ * main thread. Requests from now on are served by the new one, those under way end with
+ * what they began. A configuration that could not be started with is logged with its
+ * reason, and the running one stays; so do certificates that cannot be used. */
 void dg_app_reload(struct dg_app *app);
 
 /* Lets what is in flight finish, up to grace_ms; returns the exit code.

@@ -40,6 +40,15 @@ static int seal_natively(struct dg_plug_table *table, const struct dg_plug_servi
   return rc;
 }
 
+int dg_sealing_prepare(struct dg_plug_table *table, const struct dg_plug_services *services,
+                       const struct dg_backend_config *config, struct dg_backend *inner,
+                       struct dg_error *err)
+{
+  return config->encryption && config->encryption->native
+           ? seal_natively(table, services, config, inner, err)
+           : 0;
+}
+
 int dg_sealing_open(struct dg_plug_table *table, const struct dg_plug_services *services,
                     const struct dg_backend_config *config, struct dg_backend *inner,
                     struct dg_backend **ret_backend, struct dg_error *err)
@@ -49,13 +58,16 @@ int dg_sealing_open(struct dg_plug_table *table, const struct dg_plug_services *
 
   if (encryption) {
     params.seals_writes = encryption->seals_writes;
-    if (encryption->native && seal_natively(table, services, config, inner, err) < 0)
-      return -1;
     if (encryption->crypt &&
         open_crypt(table, services, config, encryption->crypt, &params.crypt, err) < 0)
       return -1;
-    dg_config_forget_secrets(encryption->options);
   }
   *ret_backend = dg_sealed_new(&params);
   return 0;
+}
+
+void dg_sealing_forget_secrets(const struct dg_backend_config *config)
+{
+  if (config->encryption)
+    dg_config_forget_secrets(config->encryption->options);
 }

@@ -9,11 +9,19 @@
 
 struct dg_backend;
 
-/* Puts the sealing layer over a backend just made (transferred on success), also
- * when config asks for none. Makes the crypt's instance, or tells the backend how
- * its storage is to encrypt; then the secrets in config are wiped. [startup] */
+/* Tells a backend just made how its storage is to encrypt, if config asks for
+ * that. [startup] */
+int dg_sealing_prepare(struct dg_plug_table *table, const struct dg_plug_services *services,
+                       const struct dg_backend_config *config, struct dg_backend *inner,
+                       struct dg_error *err);
+
+/* Puts the sealing layer over a backend that was prepared (borrowed: it outlives the
+ * layer), also when config asks for none. Makes the crypt's instance. [startup] */
 int dg_sealing_open(struct dg_plug_table *table, const struct dg_plug_services *services,
                     const struct dg_backend_config *config, struct dg_backend *inner,
                     struct dg_backend **ret_backend, struct dg_error *err);
+
+/* Wipes the secrets in config: once both are done, or need not be. */
+void dg_sealing_forget_secrets(const struct dg_backend_config *config);
 
 #endif

@@ -24,6 +24,7 @@ struct cached_key {
 };
 
 struct dg_credentials {
+  gint refs;
   GPtrArray *rows; /* struct dg_credential *, sorted by access key */
   struct cached_key cache[CACHE_SLOTS];
 };
@@ -42,15 +43,22 @@ struct dg_credentials *dg_credentials_new(void)
 {
   struct dg_credentials *table = g_new0(struct dg_credentials, 1);
 
+  table->refs = 1;
   table->rows = g_ptr_array_new_with_free_func(credential_free);
   for (size_t i = 0; i < CACHE_SLOTS; i++)
     (void)pthread_mutex_init(&table->cache[i].mutex, NULL);
   return table;
 }
 
-void dg_credentials_free(struct dg_credentials *table)
+struct dg_credentials *dg_credentials_ref(struct dg_credentials *table)
 {
-  if (!table)
+  (void)g_atomic_int_add(&table->refs, 1);
+  return table;
+}
+
+void dg_credentials_unref(struct dg_credentials *table)
+{
+  if (!g_atomic_int_dec_and_test(&table->refs))
     return;
   for (size_t i = 0; i < CACHE_SLOTS; i++)
     (void)pthread_mutex_destroy(&table->cache[i].mutex);

@@ -18,9 +18,10 @@ struct dg_credential {
 
 struct dg_credentials;
 
-/* Immutable once filled: add at start-up, then only look up. */
+/* Shared by reference count. Immutable once filled: add first, then only look up. */
 struct dg_credentials *dg_credentials_new(void);
-void dg_credentials_free(struct dg_credentials *table); /* wipes; NULL is fine */
+struct dg_credentials *dg_credentials_ref(struct dg_credentials *table); /* [any] */
+void dg_credentials_unref(struct dg_credentials *table); /* the last one wipes [any] */
 void dg_credentials_add(struct dg_credentials *table, const char *access_key, const char *secret);
 /* NULL if unknown. Borrowed. [any] */
 const struct dg_credential *dg_credentials_find(const struct dg_credentials *table,

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
+#include <pthread.h>
 
 #include "common/checksum.h"
 #include "common/hex.h"
@@ -24,6 +25,7 @@ static const char unsigned_payload[] = "UNSIGNED-PAYLOAD";
 struct dg_access {
   bool open;
   uint32_t clock_skew_s;
+  pthread_mutex_t credentials_mutex; /* guards the pointer only */
   struct dg_credentials *credentials;
   struct dg_replay *replay;
   struct dg_limiter *limiter;
@@ -35,6 +37,7 @@ struct dg_access *dg_access_new(const struct dg_access_params *params)
 
   access->open = params->open;
   access->clock_skew_s = params->clock_skew_s ? params->clock_skew_s : 300;
+  (void)pthread_mutex_init(&access->credentials_mutex, NULL);
   access->credentials = dg_credentials_new();
   if (params->access_key && params->secret)
     dg_credentials_add(access->credentials, params->access_key, params->secret);
@@ -45,11 +48,26 @@ struct dg_access *dg_access_new(const struct dg_access_params *params)
   return access;
 }
 
+void dg_access_set_credentials(struct dg_access *access, const char *access_key,
+                               const char *secret)
+{
+  struct dg_credentials *table = dg_credentials_new(), *old;
+
+  if (access_key && secret)
+    dg_credentials_add(table, access_key, secret);
+  (void)pthread_mutex_lock(&access->credentials_mutex);
+  old = access->credentials;
+  access->credentials = table;
+  (void)pthread_mutex_unlock(&access->credentials_mutex);
+  dg_credentials_unref(old);
+}
+
 void dg_access_free(struct dg_access *access)
 {
   if (!access)
     return;
-  dg_credentials_free(access->credentials);
+  dg_credentials_unref(access->credentials);
+  (void)pthread_mutex_destroy(&access->credentials_mutex);
   dg_replay_free(access->replay);
   dg_limiter_free(access->limiter);
   g_free(access);
@@ -372,21 +390,47 @@ static int check_time(const struct dg_access *access, const struct dg_claim *cla
   return 0;
 }
 
-/* The key of the claim, once its scope is known to be in order. */
-static int find_key(struct dg_access *access, const char *client, struct dg_slice access_key,
-                    const struct dg_sigv4_scope *scope, int64_t now_s,
-                    const struct dg_credential **ret_credential, uint8_t key[32], bool *ret_cached,
-                    struct dg_identity *identity, struct dg_error *err)
-{
-  const struct dg_credential *credential = dg_credentials_find(access->credentials, access_key);
+/* A signing key while a signature is verified with it. */
+struct key_use {
+  struct dg_credentials *table; /* shared: a reload may replace the one of now */
+  const struct dg_credential *credential;
+  uint8_t key[32];
+  bool cached;
+};
 
-  if (!credential) {
+static struct dg_credentials *credentials_of_now(struct dg_access *access)
+{
+  struct dg_credentials *table;
+
+  (void)pthread_mutex_lock(&access->credentials_mutex);
+  table = dg_credentials_ref(access->credentials);
+  (void)pthread_mutex_unlock(&access->credentials_mutex);
+  return table;
+}
+
+/* The key of the claim, once its scope is known to be in order. On success
+ * key_use_end() must follow. */
+static int key_use_begin(struct dg_access *access, const char *client, struct dg_slice access_key,
+                         const struct dg_sigv4_scope *scope, int64_t now_s,
+                         struct dg_identity *identity, struct key_use *use, struct dg_error *err)
+{
+  use->table = credentials_of_now(access);
+  use->credential = dg_credentials_find(use->table, access_key);
+  if (!use->credential) {
+    dg_credentials_unref(use->table);
     count_failure(access, client, DG_SLICE_NONE, now_s, identity);
     return dg_fail(err, DG_E_ACCESS_DENIED, "unknown access key '%.*s'", DG_SLICE_ARG(access_key));
   }
-  *ret_cached = dg_credentials_key(access->credentials, credential, scope, key);
-  *ret_credential = credential;
+  use->cached = dg_credentials_key(use->table, use->credential, scope, use->key);
   return 0;
+}
+
+static void key_use_end(struct key_use *use, const struct dg_sigv4_scope *scope, bool right)
+{
+  if (right && !use->cached)
+    dg_credentials_remember(use->table, use->credential, scope, use->key);
+  OPENSSL_cleanse(use->key, sizeof use->key);
+  dg_credentials_unref(use->table);
 }
 
 static void fill_seed(struct dg_identity *identity, const struct dg_claim *claim,
@@ -411,28 +455,25 @@ static int verify_claim(struct dg_access *access, const struct dg_request *reque
   const char *bad_signature =
       kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "invalid_signature";
   const char *client = dg_client_address(request);
-  const struct dg_credential *credential;
   struct dg_slice payload_hash;
-  uint8_t key[32];
-  bool cached, right;
+  struct key_use use;
+  bool right;
 
   if (check_signed_headers(request, claim, err) < 0 ||
       read_payload_mode(request, target, kind, identity, &payload_hash, err) < 0)
     return fail_reason(identity, bad_form);
-  if (find_key(access, client, claim->access_key, &claim->scope, now_s, &credential, key, &cached,
-               identity, err) < 0)
+  if (key_use_begin(access, client, claim->access_key, &claim->scope, now_s, identity, &use, err) <
+      0)
     return fail_reason(identity, "invalid_access_key");
   if (check_time(access, claim, now_s, err) < 0) {
-    OPENSSL_cleanse(key, sizeof key);
+    key_use_end(&use, &claim->scope, /* right= */ false);
     return fail_reason(identity, bad_signature);
   }
-  right = signature_is_right(request, claim, payload_hash, key);
-  if (right && !cached)
-    dg_credentials_remember(access->credentials, credential, &claim->scope, key);
+  right = signature_is_right(request, claim, payload_hash, use.key);
   if (right && (identity->payload_mode == DG_PAYLOAD_SIGNED_CHUNKS ||
                 identity->payload_mode == DG_PAYLOAD_SIGNED_TRAILER))
-    fill_seed(identity, claim, key);
-  OPENSSL_cleanse(key, sizeof key);
+    fill_seed(identity, claim, use.key);
+  key_use_end(&use, &claim->scope, right);
   if (!right) {
     count_failure(access, client, claim->access_key, now_s, identity);
     err->code = DG_E_SIGNATURE_MISMATCH;
@@ -504,11 +545,11 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
                        const char *client, int64_t now_s, struct dg_identity *identity,
                        struct dg_error *err)
 {
-  const struct dg_credential *credential;
   struct dg_sigv4_scope scope;
   struct dg_slice access_key = DG_SLICE_NONE;
-  uint8_t key[32], mac[32], signature[32];
-  bool cached, right;
+  uint8_t mac[32], signature[32];
+  struct key_use use;
+  bool right;
 
   if (!dg_slice_present(form->policy) || !dg_slice_present(form->signature))
     return dg_fail(err, DG_E_ACCESS_DENIED, "the form carries no signed policy");
@@ -524,14 +565,11 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
   if (!dg_hex_decode(form->signature, signature, sizeof signature))
     return dg_fail(err, DG_E_INVALID_ARGUMENT, "The field x-amz-signature is no signature.");
   if (check_lockout(access, client, access_key, now_s, err) < 0 ||
-      find_key(access, client, access_key, &scope, now_s, &credential, key, &cached, identity,
-               err) < 0)
+      key_use_begin(access, client, access_key, &scope, now_s, identity, &use, err) < 0)
     return -1;
-  dg_hmac_sha256(key, sizeof key, form->policy, mac);
+  dg_hmac_sha256(use.key, sizeof use.key, form->policy, mac);
   right = dg_equal_secret(mac, signature, sizeof mac);
-  if (right && !cached)
-    dg_credentials_remember(access->credentials, credential, &scope, key);
-  OPENSSL_cleanse(key, sizeof key);
+  key_use_end(&use, &scope, right);
   if (!right) {
     count_failure(access, client, access_key, now_s, identity);
     err->code = DG_E_SIGNATURE_MISMATCH;

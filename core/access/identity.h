@@ -4,7 +4,7 @@
  *   locked out? -> find the credentials -> shape, scope, date -> key -> signature
  *   -> replay? -> identity
  *
- * Pure functions over an immutable credential table, without I/O; the only
+ * Pure functions over a credential table that is replaced whole, without I/O; the only
  * state is a cache of derived keys, the replay memory and the failure counts,
  * all bounded and locked inside. Nothing is counted as success, remembered or
  * revealed before the signature is verified. Thread: [any], meant for loops. */
@@ -56,6 +56,10 @@ struct dg_access_params {
 
 struct dg_access *dg_access_new(const struct dg_access_params *params);
 void dg_access_free(struct dg_access *access); /* wipes secrets; NULL is fine */
+/* Requests that come from now on are verified with this pair (copied; both or neither).
+ * [any] */
+void dg_access_set_credentials(struct dg_access *access, const char *access_key,
+                               const char *secret);
 
 /* Verifies who sent this request. now_s: the wall clock, passed in for tests.
  *

@@ -33,21 +33,6 @@ static void compare(enum dg_section section, const struct dg_config *a, const st
       g_ptr_array_add(paths, g_strdup_printf("%s.%s", dg_schema_section_name(section), o->name));
 }
 
-static gboolean are_equal_pairs(const GArray *a, const GArray *b)
-{
-  if (a->len != b->len)
-    return FALSE;
-  for (guint i = 0; i < a->len; i++) {
-    const struct dg_tls_pair *left = &g_array_index(a, struct dg_tls_pair, i);
-    const struct dg_tls_pair *right = &g_array_index(b, struct dg_tls_pair, i);
-
-    if (strcmp(left->cert_path, right->cert_path) != 0 ||
-        strcmp(left->key_path, right->key_path) != 0)
-      return FALSE;
-  }
-  return TRUE;
-}
-
 void dg_snapshot_restart_changes(const struct dg_snapshot *old_snapshot,
                                  const struct dg_snapshot *new_snapshot, GPtrArray *ret_paths)
 {
@@ -55,6 +40,4 @@ void dg_snapshot_restart_changes(const struct dg_snapshot *old_snapshot,
     compare((enum dg_section)section, old_snapshot->options[section],
             new_snapshot->options[section], ret_paths);
   compare(DG_SECTION_TLS, old_snapshot->tls_options, new_snapshot->tls_options, ret_paths);
-  if (!are_equal_pairs(old_snapshot->tls.certificates, new_snapshot->tls.certificates))
-    g_ptr_array_add(ret_paths, g_strdup("advanced.tls.certificates"));
 }

@@ -336,16 +336,16 @@ int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *ca
 {
   struct plan plan = {.request = request};
   struct dg_put_result result = {0};
-  struct dg_snapshot *snapshot;
+  struct dg_view *view;
   uint8_t digest[32];
   int rc;
 
   if (dg_upload_find(engine->uploads, request->bucket, request->key, request->upload_id,
                      &plan.upload, err) < 0)
     return -1;
-  snapshot = dg_engine_snapshot(engine);
-  plan.min_part_size = snapshot->enforce_min_part_size;
-  dg_snapshot_unref(snapshot);
+  view = dg_engine_view(engine);
+  plan.min_part_size = view->snapshot->enforce_min_part_size;
+  dg_view_unref(view);
   request_digest(request, digest);
   rc = enter(&plan, call, digest, &result, err);
   if (rc == 0) {

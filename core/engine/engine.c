@@ -21,20 +21,6 @@ static int make_dir(const char *path, const char *what, struct dg_error *err)
   return 0;
 }
 
-static void copy_plugins(struct dg_engine *engine, const struct dg_engine_params *params)
-{
-  engine->backend_count = params->backend_count;
-  engine->backends = g_new0(struct dg_named_backend, params->backend_count + 1);
-  for (size_t i = 0; i < params->backend_count; i++)
-    engine->backends[i] = (struct dg_named_backend){g_strdup(params->backends[i].name),
-                                                    params->backends[i].backend};
-  engine->codec_count = params->codec_count;
-  engine->codecs = g_new0(struct dg_named_codec, params->codec_count + 1);
-  for (size_t i = 0; i < params->codec_count; i++)
-    engine->codecs[i] =
-      (struct dg_named_codec){g_strdup(params->codecs[i].name), params->codecs[i].codec};
-}
-
 int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_engine,
                   struct dg_error *err)
 {
@@ -44,11 +30,10 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   uint32_t encoders = MAX(snapshot->codec_concurrency, 1);
 
   g_assert(params->backend_count > 0);
-  g_mutex_init(&engine->snapshot_mutex);
-  engine->snapshot = dg_snapshot_ref(params->snapshot);
+  g_mutex_init(&engine->view_mutex);
+  engine->view = dg_view_new(params);
   engine->log = params->log;
   engine->metrics = params->metrics;
-  copy_plugins(engine, params);
   engine->cache_dir = g_build_filename(snapshot->cache_dir, "references", NULL);
   engine->spool_dir = g_strdup(snapshot->spool_dir);
   engine->state_dir = g_build_filename(snapshot->state_dir, "uploads", NULL);
@@ -86,42 +71,49 @@ void dg_engine_free(struct dg_engine *engine)
   dg_permits_free(engine->permits);
   dg_metacache_free(engine->metacache);
   dg_lock_table_free(engine->locks);
-  for (size_t i = 0; i < engine->backend_count; i++)
-    g_free((char *)(uintptr_t)engine->backends[i].name);
-  for (size_t i = 0; i < engine->codec_count; i++)
-    g_free((char *)(uintptr_t)engine->codecs[i].name);
-  g_free(engine->backends);
-  g_free(engine->codecs);
   g_free(engine->cache_dir);
   g_free(engine->spool_dir);
   g_free(engine->state_dir);
-  dg_snapshot_unref(engine->snapshot);
-  g_mutex_clear(&engine->snapshot_mutex);
+  dg_view_unref(engine->view);
+  g_mutex_clear(&engine->view_mutex);
   g_free(engine);
 }
 
-struct dg_snapshot *dg_engine_snapshot(struct dg_engine *engine)
+struct dg_view *dg_engine_view(struct dg_engine *engine)
 {
-  struct dg_snapshot *snapshot;
+  struct dg_view *view;
 
-  g_mutex_lock(&engine->snapshot_mutex);
-  snapshot = dg_snapshot_ref(engine->snapshot);
-  g_mutex_unlock(&engine->snapshot_mutex);
-  return snapshot;
+  g_mutex_lock(&engine->view_mutex);
+  view = dg_view_ref(engine->view);
+  g_mutex_unlock(&engine->view_mutex);
+  return view;
 }
 
-void dg_engine_set_snapshot(struct dg_engine *engine, struct dg_snapshot *snapshot)
+void dg_engine_replace(struct dg_engine *engine, const struct dg_engine_params *params,
+                       struct dg_view **ret_old)
 {
-  struct dg_snapshot *old;
+  const struct dg_snapshot *snapshot = params->snapshot;
+  struct dg_view *view = dg_view_new(params);
+  struct dg_view *old;
 
-  g_mutex_lock(&engine->snapshot_mutex);
-  old = engine->snapshot;
-  engine->snapshot = dg_snapshot_ref(snapshot);
-  g_mutex_unlock(&engine->snapshot_mutex);
-  dg_snapshot_unref(old);
+  g_mutex_lock(&engine->view_mutex);
+  old = engine->view;
+  old->next = dg_view_ref(view);
+  engine->view = view;
+  g_mutex_unlock(&engine->view_mutex);
+  /* A bucket may have moved: what was confirmed there says nothing here. Whoever
+   * still looks there keeps nothing, once this is set. */
+  g_atomic_int_set(&old->superseded, 1);
   dg_route_forget(engine, DG_SLICE_NONE);
-  /* A bucket may have moved: what was confirmed there says nothing here. */
   dg_metacache_clear(engine->metacache);
+  dg_metacache_resize(engine->metacache, snapshot->metadata_cache_bytes);
+  dg_permits_resize(engine->permits, MAX(snapshot->codec_concurrency, 1));
+  *ret_old = old;
+}
+
+void dg_engine_forget_codec(struct dg_engine *engine, const struct dg_codec *codec)
+{
+  dg_refcache_evict_codec(engine->refs, codec);
 }
 
 void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret_stats)
@@ -141,19 +133,24 @@ void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret
 int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t *ret_failed,
                     struct dg_error *err)
 {
+  struct dg_view *view = dg_engine_view(engine);
+  bool any;
+
   *ret_failed = 0;
-  for (size_t i = 0; i < engine->backend_count; i++) {
+  for (size_t i = 0; i < view->backend_count; i++) {
     struct dg_call probe = *call;
     uint64_t now = dg_time_mono_ms();
 
     /* A share for each that is still to come: one that hangs must not use up
      * the time of those behind it. */
     if (call->deadline_mono_ms > now)
-      probe.deadline_mono_ms = now + (call->deadline_mono_ms - now) / (engine->backend_count - i);
-    if (dg_backend_probe(engine->backends[i].backend, &probe, err) < 0)
+      probe.deadline_mono_ms = now + (call->deadline_mono_ms - now) / (view->backend_count - i);
+    if (dg_backend_probe(view->backends[i].backend, &probe, err) < 0)
       ++*ret_failed;
   }
-  return *ret_failed < engine->backend_count ? 0 : -1;
+  any = *ret_failed < view->backend_count;
+  dg_view_unref(view);
+  return any ? 0 : -1;
 }
 
 void dg_engine_report_corrupt(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,

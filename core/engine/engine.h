@@ -28,17 +28,18 @@ struct dg_log;
 struct dg_metrics;
 struct dg_backend;
 struct dg_codec;
+struct dg_view;
 
 /* ---- Lifetime --------------------------------------------------------------- */
 
 /* A loaded plugin instance under the name the configuration gives it. */
 struct dg_named_backend {
   const char *name;            /* backend instance: "default" ... */
-  struct dg_backend *backend;  /* borrowed; outlives the engine */
+  struct dg_backend *backend;  /* borrowed; outlives the view, see dg_engine_replace() */
 };
 struct dg_named_codec {
   const char *name;            /* plugin name: "codec-xdelta3" */
-  struct dg_codec *codec;      /* borrowed; outlives the engine */
+  struct dg_codec *codec;      /* borrowed; outlives the view */
 };
 
 struct dg_engine_params {
@@ -57,9 +58,22 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
                   struct dg_error *err);
 /* After the last call ended and the last reader closed. NULL is fine. [startup] */
 void dg_engine_free(struct dg_engine *engine);
-/* Policies of later calls come from this snapshot. Directories, cache sizes and
- * the set of plugins stay as they were at dg_engine_new(). [any] */
-void dg_engine_set_snapshot(struct dg_engine *engine, struct dg_snapshot *snapshot);
+
+/* What is in service now: policies, backends, codecs. Whoever holds the reference may
+ * use what the engine hands out meanwhile, also after a replacement. [any] */
+struct dg_view *dg_engine_view(struct dg_engine *engine);
+const struct dg_snapshot *dg_view_snapshot(const struct dg_view *view); /* borrowed */
+void dg_view_unref(struct dg_view *view);                               /* NULL is fine */
+/* Later calls use these params (log and metrics are ignored); calls under way end with
+ * what they began. Directories and the size of the reference cache stay as they were.
+ * *ret_old: what was replaced, transferred. When dg_view_is_unused() nobody else holds it,
+ * and what only it named may be freed. [startup] */
+void dg_engine_replace(struct dg_engine *engine, const struct dg_engine_params *params,
+                       struct dg_view **ret_old);
+bool dg_view_is_unused(const struct dg_view *view);
+/* Before a codec is freed: forgets the references it prepared. Nobody uses it. [startup] */
+void dg_engine_forget_codec(struct dg_engine *engine, const struct dg_codec *codec);
+
 /* Expires idle multipart uploads and old replay records; call it once in a
  * while (multipart_sweep_interval_s). [worker] */
 void dg_engine_sweep(struct dg_engine *engine);

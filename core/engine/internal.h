@@ -11,6 +11,7 @@
 #include "core/engine/metacache.h"
 #include "core/engine/permits.h"
 #include "core/engine/reference.h"
+#include "core/engine/view.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/plug/backend.h"
@@ -25,14 +26,10 @@ struct dg_route_cache;
 struct dg_usage_cache;
 
 struct dg_engine {
-  GMutex snapshot_mutex; /* guards the pointer only */
-  struct dg_snapshot *snapshot;
+  GMutex view_mutex; /* guards the pointer only */
+  struct dg_view *view;
   struct dg_log *log;
   struct dg_metrics *metrics;
-  struct dg_named_backend *backends; /* names owned */
-  size_t backend_count;
-  struct dg_named_codec *codecs; /* names owned */
-  size_t codec_count;
   char *cache_dir, *spool_dir, *state_dir;
   struct dg_lock_table *locks;
   struct dg_metacache *metacache;
@@ -50,8 +47,9 @@ struct dg_snapshot *dg_engine_snapshot(struct dg_engine *engine); /* transferred
 
 /* Where a bucket lives, for the length of one operation. */
 struct dg_route {
-  struct dg_snapshot *snapshot;          /* shared */
-  const struct dg_bucket_config *policy; /* borrowed from snapshot */
+  struct dg_view *view;                  /* shared; all below is borrowed from it */
+  const struct dg_snapshot *snapshot;
+  const struct dg_bucket_config *policy;
   struct dg_backend *backend;
   struct dg_codec *codec; /* NULL: none is loaded */
   char bucket[DG_BUCKET_NAME_MAX + 1]; /* its name on the backend */

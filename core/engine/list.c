@@ -209,25 +209,26 @@ static gboolean emit_bucket(gpointer name, gpointer created, gpointer receiver)
 int dg_engine_bucket_list(struct dg_engine *engine, const struct dg_call *call,
                           dg_bucket_row_fn row, void *receiver, struct dg_error *err)
 {
-  struct dg_snapshot *snapshot = dg_engine_snapshot(engine);
-  struct bucket_merge merge = {.snapshot = snapshot, .default_backend = snapshot->default_backend};
+  struct dg_view *view = dg_engine_view(engine);
+  struct bucket_merge merge = {.snapshot = view->snapshot,
+                               .default_backend = view->snapshot->default_backend};
   size_t failed = 0;
   int rc = 0;
 
   merge.rows = g_tree_new_full(compare_names, NULL, g_free, g_free);
-  for (size_t i = 0; i < engine->backend_count; i++) {
-    merge.backend_name = engine->backends[i].name;
-    if (dg_backend_bucket_list(engine->backends[i].backend, call, take_bucket, &merge, err) < 0) {
+  for (size_t i = 0; i < view->backend_count; i++) {
+    merge.backend_name = view->backends[i].name;
+    if (dg_backend_bucket_list(view->backends[i].backend, call, take_bucket, &merge, err) < 0) {
       failed++;
       dg_log_warn(engine->log, "engine.bucket_list", "backend=%s cause=%s", merge.backend_name,
                   DG_LOG_QUOTED(dg_slice_str(err->detail)));
     }
   }
-  if (failed == engine->backend_count)
+  if (failed == view->backend_count)
     rc = -1;
   else
     g_tree_foreach(merge.rows, emit_bucket, &(struct bucket_emit){row, receiver});
   g_tree_unref(merge.rows);
-  dg_snapshot_unref(snapshot);
+  dg_view_unref(view);
   return rc;
 }

@@ -42,7 +42,8 @@ struct shard {
 
 struct dg_metacache {
   uint64_t seed;
-  uint64_t shard_meta_max, shard_body_max;
+  uint64_t shard_body_all;                 /* with metadata; without it there are no bodies */
+  _Atomic uint64_t shard_meta_max, shard_body_max;
   struct shard shards[SHARD_COUNT];
 };
 
@@ -52,7 +53,8 @@ struct dg_metacache *dg_metacache_new(uint64_t meta_max_bytes, uint64_t body_max
 
   cache->seed = (uint64_t)g_random_int() << 32 | g_random_int();
   cache->shard_meta_max = meta_max_bytes / SHARD_COUNT;
-  cache->shard_body_max = meta_max_bytes ? body_max_bytes / SHARD_COUNT : 0;
+  cache->shard_body_all = body_max_bytes / SHARD_COUNT;
+  cache->shard_body_max = meta_max_bytes ? cache->shard_body_all : 0;
   for (size_t i = 0; i < SHARD_COUNT; i++) {
     struct shard *shard = &cache->shards[i];
 
@@ -199,7 +201,27 @@ void dg_metacache_clear(struct dg_metacache *cache)
     g_mutex_lock(&shard->mutex);
     while (shard->oldest)
       remove_locked(shard, link_to_locked(shard, shard->oldest));
+    for (size_t slot = 0; slot < SLOT_COUNT; slot++)
+      shard->slots[slot].generation++;
     g_mutex_unlock(&shard->mutex);
+  }
+}
+
+static void evict_locked(struct dg_metacache *cache, struct shard *shard)
+{
+  while (shard->oldest &&
+         (shard->meta_bytes > cache->shard_meta_max || shard->body_bytes > cache->shard_body_max))
+    remove_locked(shard, link_to_locked(shard, shard->oldest));
+}
+
+void dg_metacache_resize(struct dg_metacache *cache, uint64_t meta_max_bytes)
+{
+  cache->shard_meta_max = meta_max_bytes / SHARD_COUNT;
+  cache->shard_body_max = meta_max_bytes ? cache->shard_body_all : 0;
+  for (size_t i = 0; i < SHARD_COUNT; i++) {
+    g_mutex_lock(&cache->shards[i].mutex);
+    evict_locked(cache, &cache->shards[i]);
+    g_mutex_unlock(&cache->shards[i].mutex);
   }
 }
 
@@ -311,8 +333,7 @@ void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct
     shard->entry_count++;
     shard->meta_bytes += entry->meta_bytes;
     shard->body_bytes += body_len(entry);
-    while (shard->meta_bytes > cache->shard_meta_max || shard->body_bytes > cache->shard_body_max)
-      remove_locked(shard, link_to_locked(shard, shard->oldest));
+    evict_locked(cache, shard);
     entry = NULL;
   }
   g_mutex_unlock(&shard->mutex);

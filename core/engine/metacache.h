@@ -23,6 +23,8 @@ struct dg_metacache;
 /* meta_max_bytes bounds metadata, body_max_bytes bodies; 0 keeps none. */
 struct dg_metacache *dg_metacache_new(uint64_t meta_max_bytes, uint64_t body_max_bytes);
 void dg_metacache_free(struct dg_metacache *cache);
+/* [any] Another bound for metadata; 0 keeps nothing. What is too much goes now. */
+void dg_metacache_resize(struct dg_metacache *cache, uint64_t meta_max_bytes);
 
 /* One answer; clear it. */
 struct dg_cached {
@@ -49,7 +51,7 @@ void dg_metacache_confirm(struct dg_metacache *cache, struct dg_slice bucket, st
                           uint64_t ticket, const struct dg_meta *meta);
 /* [any] Forgets one key. */
 void dg_metacache_drop(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key);
-/* [any] Forgets everything. */
+/* [any] Forgets everything, and refuses what readers have fetched until now. */
 void dg_metacache_clear(struct dg_metacache *cache);
 
 /* [any] Around each change of an object. */

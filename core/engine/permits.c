@@ -15,7 +15,7 @@
 struct dg_permits {
   GMutex mutex; /* guards the counts */
   GCond freed;
-  uint32_t count, free, waiting;
+  uint32_t count, taken, waiting;
   struct dg_metrics *metrics;
 };
 
@@ -25,9 +25,9 @@ struct dg_permits *dg_permits_new(uint32_t count, struct dg_metrics *metrics)
 
   g_mutex_init(&permits->mutex);
   g_cond_init(&permits->freed);
-  permits->count = permits->free = MAX(count, 1);
+  permits->count = MAX(count, 1);
   permits->metrics = metrics;
-  dg_metrics_set(metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL, permits->free);
+  dg_metrics_set(metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL, permits->count);
   return permits;
 }
 
@@ -40,14 +40,34 @@ void dg_permits_free(struct dg_permits *permits)
   g_free(permits);
 }
 
-uint32_t dg_permits_count(const struct dg_permits *permits)
+static uint32_t free_locked(const struct dg_permits *permits)
 {
-  return permits->count;
+  return permits->count > permits->taken ? permits->count - permits->taken : 0;
 }
 
 static void show_locked(struct dg_permits *permits)
 {
-  dg_metrics_set(permits->metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL, permits->free);
+  dg_metrics_set(permits->metrics, DG_METRIC_CODEC_SEMAPHORE_AVAILABLE, NULL, NULL,
+                 free_locked(permits));
+}
+
+void dg_permits_resize(struct dg_permits *permits, uint32_t count)
+{
+  g_mutex_lock(&permits->mutex);
+  permits->count = MAX(count, 1);
+  show_locked(permits);
+  g_cond_broadcast(&permits->freed);
+  g_mutex_unlock(&permits->mutex);
+}
+
+uint32_t dg_permits_count(struct dg_permits *permits)
+{
+  uint32_t count;
+
+  g_mutex_lock(&permits->mutex);
+  count = permits->count;
+  g_mutex_unlock(&permits->mutex);
+  return count;
 }
 
 int dg_permits_take(struct dg_permits *permits, const struct dg_call *call, uint32_t wait_ms,
@@ -59,11 +79,11 @@ int dg_permits_take(struct dg_permits *permits, const struct dg_call *call, uint
   if (call->deadline_mono_ms)
     until_ms = MIN(until_ms, call->deadline_mono_ms);
   g_mutex_lock(&permits->mutex);
-  if (permits->free == 0 && permits->waiting >= permits->count * WAITERS_PER_PERMIT) {
+  if (free_locked(permits) == 0 && permits->waiting >= permits->count * WAITERS_PER_PERMIT) {
     rc = dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for the codec");
   } else {
     permits->waiting++;
-    while (rc == 0 && permits->free == 0) {
+    while (rc == 0 && free_locked(permits) == 0) {
       uint64_t now_ms = dg_time_mono_ms();
 
       if (now_ms >= until_ms)
@@ -75,7 +95,7 @@ int dg_permits_take(struct dg_permits *permits, const struct dg_call *call, uint
     }
     permits->waiting--;
     if (rc == 0) {
-      permits->free--;
+      permits->taken++;
       show_locked(permits);
     }
   }
@@ -88,9 +108,9 @@ bool dg_permits_try(struct dg_permits *permits)
   bool taken;
 
   g_mutex_lock(&permits->mutex);
-  taken = permits->free > 0;
+  taken = free_locked(permits) > 0;
   if (taken) {
-    permits->free--;
+    permits->taken++;
     show_locked(permits);
   }
   g_mutex_unlock(&permits->mutex);
@@ -100,7 +120,7 @@ bool dg_permits_try(struct dg_permits *permits)
 void dg_permits_give(struct dg_permits *permits)
 {
   g_mutex_lock(&permits->mutex);
-  permits->free++;
+  permits->taken--;
   show_locked(permits);
   g_cond_signal(&permits->freed);
   g_mutex_unlock(&permits->mutex);

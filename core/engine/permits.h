@@ -18,7 +18,9 @@ struct dg_permits;
 /* metrics: borrowed, may be NULL; shows how many are free. */
 struct dg_permits *dg_permits_new(uint32_t count, struct dg_metrics *metrics);
 void dg_permits_free(struct dg_permits *permits);
-uint32_t dg_permits_count(const struct dg_permits *permits);
+/* Those beyond a smaller count leave as they are given back. [any] */
+void dg_permits_resize(struct dg_permits *permits, uint32_t count);
+uint32_t dg_permits_count(struct dg_permits *permits);
 
 /* [worker] Waits at most wait_ms, less if the call's deadline is nearer, then
  * fails with DG_E_SLOW_DOWN. At most 64 callers per permit wait; the next fails

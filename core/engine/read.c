@@ -134,7 +134,9 @@ static int look_up(struct dg_engine *engine, const struct dg_call *call, struct 
 
 static void keep(struct dg_engine *engine, const struct look *look, GBytes *body)
 {
-  dg_metacache_put(engine->metacache, look->bucket, look->key, look->ticket, look->meta, body);
+  /* The bucket may be on another backend by now. */
+  if (!g_atomic_int_get(&look->route.view->superseded))
+    dg_metacache_put(engine->metacache, look->bucket, look->key, look->ticket, look->meta, body);
 }
 
 int dg_engine_head(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,

@@ -554,21 +554,20 @@ const struct dg_codec_ref *dg_ref_codec(const struct dg_ref *ref)
   return ref->codec_ref;
 }
 
-void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32])
+/* Those of one content, or of one codec. */
+static GSList *distrust_locked(struct dg_refcache *cache, const uint8_t *sha256,
+                               const struct dg_codec *codec)
 {
   GSList *freed = NULL;
   GHashTableIter iter;
   gpointer value;
-  char hex[65];
 
-  dg_hex_encode(sha256, 32, hex);
-  g_mutex_lock(&cache->mutex);
-  (void)g_hash_table_remove(cache->notes, hex);
   g_hash_table_iter_init(&iter, cache->entries);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     struct dg_ref *ref = value;
 
-    if (memcmp(ref->name.sha256, sha256, sizeof ref->name.sha256) != 0)
+    if (sha256 ? memcmp(ref->name.sha256, sha256, sizeof ref->name.sha256) != 0
+               : ref->name.codec != codec)
       continue;
     g_hash_table_iter_remove(&iter);
     ref->distrusted = true;
@@ -579,6 +578,29 @@ void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32])
       freed = g_slist_prepend(freed, ref);
     }
   }
+  return freed;
+}
+
+void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32])
+{
+  GSList *freed;
+  char hex[65];
+
+  dg_hex_encode(sha256, 32, hex);
+  g_mutex_lock(&cache->mutex);
+  (void)g_hash_table_remove(cache->notes, hex);
+  freed = distrust_locked(cache, sha256, NULL);
+  g_mutex_unlock(&cache->mutex);
+  free_evicted(freed);
+}
+
+void dg_refcache_evict_codec(struct dg_refcache *cache, const struct dg_codec *codec)
+{
+  GSList *freed;
+
+  g_mutex_lock(&cache->mutex);
+  freed = distrust_locked(cache, NULL, codec);
+  show_locked(cache);
   g_mutex_unlock(&cache->mutex);
   free_evicted(freed);
 }

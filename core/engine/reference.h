@@ -37,6 +37,8 @@ int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
 void dg_ref_close(struct dg_ref *ref); /* [worker] NULL is fine */
 const struct dg_codec_ref *dg_ref_codec(const struct dg_ref *ref);
 
+/* What was prepared for this codec, which nobody uses any more. [startup] */
+void dg_refcache_evict_codec(struct dg_refcache *cache, const struct dg_codec *codec);
 /* [any] Distrusts a content: the next open verifies it again. */
 void dg_refcache_evict(struct dg_refcache *cache, const uint8_t sha256[32]);
 

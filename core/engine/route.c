@@ -19,6 +19,7 @@ struct dg_route_cache {
 };
 
 struct place {
+  uint64_t view_serial; /* the index is one into this view's backends */
   size_t backend_index;
   uint64_t until_mono_ms;
 };
@@ -54,25 +55,28 @@ void dg_route_forget(struct dg_engine *engine, struct dg_slice bucket)
   g_mutex_unlock(&engine->routes->mutex);
 }
 
-static bool recall(struct dg_route_cache *cache, const char *bucket, size_t *ret_index)
+static bool recall(struct dg_route_cache *cache, const struct dg_view *view, const char *bucket,
+                   size_t *ret_index)
 {
   const struct place *place;
   bool known;
 
   g_mutex_lock(&cache->mutex);
   place = g_hash_table_lookup(cache->places, bucket);
-  known = place && place->until_mono_ms > dg_time_mono_ms();
+  known = place && place->view_serial == view->serial &&
+          place->until_mono_ms > dg_time_mono_ms();
   if (known)
     *ret_index = place->backend_index;
   g_mutex_unlock(&cache->mutex);
   return known;
 }
 
-static void remember(struct dg_route_cache *cache, const char *bucket, size_t index)
+static void remember(struct dg_route_cache *cache, const struct dg_view *view,
+                     const char *bucket, size_t index)
 {
   struct place *place = g_new0(struct place, 1);
 
-  *place = (struct place){index, dg_time_mono_ms() + REMEMBER_MS};
+  *place = (struct place){view->serial, index, dg_time_mono_ms() + REMEMBER_MS};
   g_mutex_lock(&cache->mutex);
   if (g_hash_table_size(cache->places) >= REMEMBER_MAX)
     g_hash_table_remove_all(cache->places);
@@ -80,33 +84,32 @@ static void remember(struct dg_route_cache *cache, const char *bucket, size_t in
   g_mutex_unlock(&cache->mutex);
 }
 
-static size_t backend_named(const struct dg_engine *engine, const char *name)
+static size_t backend_named(const struct dg_view *view, const char *name)
 {
-  for (size_t i = 0; name && i < engine->backend_count; i++)
-    if (strcmp(engine->backends[i].name, name) == 0)
+  for (size_t i = 0; name && i < view->backend_count; i++)
+    if (strcmp(view->backends[i].name, name) == 0)
       return i;
   return SIZE_MAX;
 }
 
 /* The default backend if it has the bucket, else the first that has it. A
  * backend that cannot say keeps it: an outage must not move buckets. */
-static size_t look_for_bucket(struct dg_engine *engine, const struct dg_call *call,
-                              const char *bucket, size_t default_index)
+static size_t look_for_bucket(struct dg_engine *engine, const struct dg_view *view,
+                              const struct dg_call *call, const char *bucket, size_t default_index)
 {
   struct dg_error err;
   size_t index;
 
-  if (engine->backend_count == 1)
+  if (view->backend_count == 1)
     return 0;
-  if (recall(engine->routes, bucket, &index))
+  if (recall(engine->routes, view, bucket, &index))
     return index;
-  for (size_t i = 0; i <= engine->backend_count; i++) {
+  for (size_t i = 0; i <= view->backend_count; i++) {
     index = i == 0 ? default_index : i - 1;
     if (i > 0 && index == default_index)
       continue;
-    if (dg_backend_bucket_head(engine->backends[index].backend, call, dg_slice_str(bucket), &err) ==
-        0) {
-      remember(engine->routes, bucket, index);
+    if (dg_backend_bucket_head(view->backends[index].backend, call, dg_slice_str(bucket), &err) == 0) {
+      remember(engine->routes, view, bucket, index);
       return index;
     }
     if (err.code != DG_E_NO_SUCH_BUCKET && err.code != DG_E_INVALID_BUCKET_NAME)
@@ -115,12 +118,11 @@ static size_t look_for_bucket(struct dg_engine *engine, const struct dg_call *ca
   return default_index;
 }
 
-static struct dg_codec *codec_of(const struct dg_engine *engine,
-                                 const struct dg_bucket_config *policy)
+static struct dg_codec *codec_of(const struct dg_view *view, const struct dg_bucket_config *policy)
 {
-  for (size_t i = 0; i < engine->codec_count; i++)
-    if (!policy->codec || strcmp(engine->codecs[i].name, policy->codec) == 0)
-      return engine->codecs[i].codec;
+  for (size_t i = 0; i < view->codec_count; i++)
+    if (!policy->codec || strcmp(view->codecs[i].name, policy->codec) == 0)
+      return view->codecs[i].codec;
   return NULL;
 }
 
@@ -132,27 +134,27 @@ int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct d
 
   if (bucket.len == 0 || bucket.len > DG_BUCKET_NAME_MAX || memchr(bucket.data, '\0', bucket.len))
     return dg_fail(err, DG_E_INVALID_BUCKET_NAME, "a bucket name of %zu bytes", bucket.len);
-  route.snapshot = dg_engine_snapshot(engine);
+  route.view = dg_engine_view(engine);
+  route.snapshot = route.view->snapshot;
   route.policy = dg_snapshot_bucket(route.snapshot, bucket);
   if (route.policy->alias && route.policy->alias[0])
     (void)g_strlcpy(route.bucket, route.policy->alias, sizeof route.bucket);
   else
     memcpy(route.bucket, bucket.data, bucket.len);
-  default_index = backend_named(engine, route.snapshot->default_backend);
+  default_index = backend_named(route.view, route.snapshot->default_backend);
   if (default_index == SIZE_MAX)
     default_index = 0;
-  index = backend_named(engine, route.policy->backend);
+  index = backend_named(route.view, route.policy->backend);
   if (index == SIZE_MAX)
-    index = look_for_bucket(engine, call, route.bucket, default_index);
-  route.backend = engine->backends[index].backend;
-  route.codec = codec_of(engine, route.policy);
+    index = look_for_bucket(engine, route.view, call, route.bucket, default_index);
+  route.backend = route.view->backends[index].backend;
+  route.codec = codec_of(route.view, route.policy);
   *ret_route = route;
   return 0;
 }
 
 void dg_route_clear(struct dg_route *route)
 {
-  if (route->snapshot)
-    dg_snapshot_unref(route->snapshot);
+  dg_view_unref(route->view);
   memset(route, 0, sizeof *route);
 }

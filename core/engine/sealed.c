@@ -314,7 +314,6 @@ static void sealed_destroy(void *self)
 {
   struct dg_sealed *sealed = self;
 
-  dg_backend_free(sealed->inner);
   dg_crypt_free(sealed->crypt);
   g_free(sealed);
 }

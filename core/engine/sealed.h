@@ -22,12 +22,12 @@
 #include "core/plug/crypt.h"
 
 struct dg_sealed_params {
-  struct dg_backend *inner; /* transferred */
+  struct dg_backend *inner; /* borrowed: outlives the layer */
   struct dg_crypt *crypt;   /* transferred; NULL: nothing sealed can be read */
   bool seals_writes;        /* needs crypt; false: what is written stays plain */
 };
 
-/* Never NULL; dg_backend_free() frees inner and crypt too. [startup] */
+/* Never NULL; dg_backend_free() frees the crypt too, not inner. [startup] */
 struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params);
 
 #endif

@@ -337,13 +337,13 @@ int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
 static void sweep(struct dg_upload_table *table, const char *phase)
 {
   struct dg_metrics *metrics = table->engine->metrics;
-  struct dg_snapshot *snapshot = dg_engine_snapshot(table->engine);
-  uint64_t idle_max_ms = (uint64_t)snapshot->multipart_idle_ttl_s * 1000;
+  struct dg_view *view = dg_engine_view(table->engine);
+  uint64_t idle_max_ms = (uint64_t)view->snapshot->multipart_idle_ttl_s * 1000;
   g_autoptr(GPtrArray) all = dg_upload_table_all(table);
   gint64 start_us = g_get_monotonic_time();
   uint64_t removed = 0, freed = 0, now_ms = dg_time_mono_ms();
 
-  dg_snapshot_unref(snapshot);
+  dg_view_unref(view);
   for (guint i = 0; i < all->len; i++) {
     struct dg_upload *upload = all->pdata[i];
     bool idle, old;

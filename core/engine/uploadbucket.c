@@ -49,7 +49,8 @@ static bool same_bucket(struct dg_engine *engine, const struct dg_call *call,
   real = policy->alias && policy->alias[0] ? policy->alias : upload->bucket;
   if (strcmp(real, route->bucket) != 0 || dg_route_open(engine, call, name, &other, &err) < 0)
     return false;
-  same = other.backend == route->backend;
+  /* By name: a reload between the two may have put another instance in its place. */
+  same = strcmp(dg_backend_name(other.backend), dg_backend_name(route->backend)) == 0;
   dg_route_clear(&other);
   return same;
 }

@@ -67,7 +67,7 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
                         uint32_t part_no, uint64_t size_bytes, uint32_t checksum_kind,
                         struct dg_part_put **ret_part, struct dg_error *err)
 {
-  struct dg_snapshot *snapshot;
+  struct dg_view *view;
   struct dg_part_put *part;
   struct dg_upload *upload;
   int number, rc;
@@ -95,9 +95,9 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
   part->part_no = part_no;
   part->size_hint = size_bytes;
   part->fd = -1;
-  snapshot = dg_engine_snapshot(engine);
-  part->size_max = snapshot->max_object_size;
-  dg_snapshot_unref(snapshot);
+  view = dg_engine_view(engine);
+  part->size_max = view->snapshot->max_object_size;
+  dg_view_unref(view);
   part->hashes = dg_hashes_new(checksum_kind);
   if (size_bytes != DG_TO_END && size_bytes > part->size_max) {
     (void)dg_fail(err, DG_E_ENTITY_TOO_LARGE, "a part above max_object_size");

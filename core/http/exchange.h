@@ -28,7 +28,9 @@
 #include "core/access/identity.h"
 
 struct dg_engine;
-struct dg_server_context; /* what main.c wires: engine, snapshot, log, metrics (front.h) */
+struct dg_snapshot;
+struct dg_view;
+struct dg_server_context; /* what main.c wires: engine, log, metrics (front.h) */
 struct dg_exchange;
 
 enum dg_body_mode {
@@ -70,8 +72,10 @@ struct dg_exchange {
   struct dg_target target;      /* bucket, key, query: core/s3/target.h */
   struct dg_identity identity;
   char *const *list_prefixes;   /* of a stranger's listing: shown is what lies below these, a
-                                   NULL-terminated list of the snapshot's; NULL: everything */
+                                   NULL-terminated list of its snapshot's; NULL: everything */
   struct dg_server_context *server;
+  struct dg_view *view;         /* shared, of the front: what serves this request stays in service */
+  const struct dg_snapshot *snapshot; /* the policies of this request, from its begin to its end */
   struct dg_call call;          /* request id, deadline, cancel flag: pass to the engine */
   const struct dg_handler *handler;
   GByteArray *collected;        /* DG_BODY_COLLECT; NULL if empty */

@@ -7,6 +7,7 @@
 #include "common/slice.h"
 #include "core/access/admission.h"
 #include "core/config/config.h"
+#include "core/engine/engine.h"
 #include "core/http/op.h"
 #include "core/http/payload.h"
 #include "core/http/policy.h"
@@ -84,7 +85,7 @@ static void count_identity(struct dg_exchange *x, bool passed)
 /* 1: the chain lets this stranger in; 0: authentication decides; -1: answered. */
 static int admit(struct dg_exchange *x)
 {
-  const struct dg_snapshot *snapshot = x->server->snapshot;
+  const struct dg_snapshot *snapshot = x->snapshot;
   struct dg_admission_request request;
   struct dg_admission_trace trace;
   const char *message;
@@ -166,13 +167,14 @@ static int check_length(const struct dg_exchange *x, struct dg_error *err)
 
 int dg_front_route(struct dg_exchange *x)
 {
-  struct dg_server_context *server = x->server;
   struct dg_error err = {0};
   bool endpoint = is_endpoint_path(x->request.raw_path);
   int admitted;
 
+  x->view = dg_engine_view(x->server->engine);
+  x->snapshot = dg_view_snapshot(x->view);
   if (dg_target_parse(&x->request,
-                      endpoint ? NULL : (const char *const *)server->snapshot->base_domains,
+                      endpoint ? NULL : (const char *const *)x->snapshot->base_domains,
                       &x->target, &err) < 0)
     return refuse(x, &err);
   if (endpoint)
@@ -284,4 +286,11 @@ void dg_front_done(struct dg_exchange *x)
     dg_identity_forgive(x->server->access, &x->identity);
   count_request(x, seconds);
   log_request(x, seconds);
+}
+
+void dg_front_leave(struct dg_exchange *x)
+{
+  dg_view_unref(x->view);
+  x->view = NULL;
+  x->snapshot = NULL;
 }

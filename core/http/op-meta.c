@@ -315,7 +315,7 @@ static void debug_headers(struct dg_exchange *x, const struct dg_object_info *in
 
   const struct dg_meta *meta = info->meta;
 
-  if (!x->server->snapshot->debug_headers)
+  if (!x->snapshot->debug_headers)
     return;
   dg_op_stored_headers(x, meta->variant, info->stored_bytes);
   if (meta->variant == DG_VARIANT_DELTA)
@@ -327,7 +327,7 @@ static void debug_headers(struct dg_exchange *x, const struct dg_object_info *in
 
 void dg_op_stored_headers(struct dg_exchange *x, uint32_t variant, uint64_t stored_bytes)
 {
-  if (!x->server->snapshot->debug_headers)
+  if (!x->snapshot->debug_headers)
     return;
   dg_response_header(x, "x-amz-storage-type",
                      dg_slice_str(variant == DG_VARIANT_DELTA       ? "delta"
@@ -368,7 +368,7 @@ void dg_op_list_items(const struct dg_exchange *x, const struct dg_meta *meta, G
   struct dg_pair pairs[SYSTEM_PAIRS];
   char size_text[24];
 
-  if (x->server->snapshot->debug_headers) {
+  if (x->snapshot->debug_headers) {
     unsigned count = system_pairs(meta, size_text, pairs);
 
     for (unsigned i = 0; i < count; i++) {

@@ -53,7 +53,7 @@ const struct dg_handler dg_op_health = {
 /* The state of the backends: asked for, and again after a pause when they fail. */
 static const char *ask_backends(struct dg_exchange *x)
 {
-  const struct dg_snapshot *snapshot = x->server->snapshot;
+  const struct dg_snapshot *snapshot = x->snapshot;
 
   for (uint32_t attempt = 0;; attempt++) {
     struct dg_call call = x->call;
@@ -78,7 +78,7 @@ static const char *ask_backends(struct dg_exchange *x)
 
 static int ready_finish(struct dg_exchange *x, struct dg_error *err)
 {
-  uint64_t keep_ms = x->server->snapshot->ready_cache_ttl_s * UINT64_C(1000);
+  uint64_t keep_ms = x->snapshot->ready_cache_ttl_s * UINT64_C(1000);
   GString *out = g_string_new(NULL);
   const char *backend = "cached";
   int status;
@@ -105,7 +105,7 @@ static int stats_finish(struct dg_exchange *x, struct dg_error *err)
   struct dg_usage usage = {0};
   GString *out;
 
-  if (!x->server->snapshot->stats_open)
+  if (!x->snapshot->stats_open)
     return dg_fail(err, DG_E_ACCESS_DENIED, "statistics are not open");
   if (dg_engine_usage(x->server->engine, &x->call, bucket, &usage, err) < 0)
     return -1;

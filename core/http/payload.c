@@ -133,7 +133,7 @@ int dg_payload_open(struct dg_exchange *x, uint64_t raw_length, struct dg_payloa
     max_bytes = handler->collect_max;
     break;
   case DG_BODY_STREAM:
-    max_bytes = x->server->snapshot->max_object_size;
+    max_bytes = x->snapshot->max_object_size;
     break;
   default:
     max_bytes = DG_TO_END; /* ignored: the gate bounds what it drains */

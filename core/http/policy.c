@@ -42,7 +42,7 @@ int dg_policy_check_write(const struct dg_exchange *x, struct dg_error *err)
 
   if (effect == EFFECT_NONE)
     return 0;
-  bucket = dg_snapshot_bucket(x->server->snapshot, x->target.bucket);
+  bucket = dg_snapshot_bucket(x->snapshot, x->target.bucket);
   if (bucket->replication_target_only)
     return dg_fail(err, DG_E_ACCESS_DENIED, "only replication writes to '%.*s'",
                    DG_SLICE_ARG(x->target.bucket));

@@ -132,6 +132,7 @@ static void end(struct dg_stream *stream)
     (void)dg_fail(&x->error, DG_E_CANCELLED, "the client left before the end");
   if (!stream->muted)
     dg_front_done(x);
+  dg_front_leave(x);
   dg_exchange_reset(x);
   if (stream->fields != stream->inline_fields)
     g_free(stream->fields);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <math.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <regex.h>
 #include <stdlib.h>
 
@@ -462,6 +463,26 @@ int dg_config_finish(struct dg_config *config, struct dg_error *err)
     }
   }
   return 0;
+}
+
+static void hash_text(struct evp_md_ctx_st *hash, const char *text)
+{
+  uint8_t set = text != NULL;
+
+  /* With its end: "a", "bc" is not "ab", "c". */
+  if (EVP_DigestUpdate(hash, &set, 1) != 1 ||
+      (text && EVP_DigestUpdate(hash, text, strlen(text) + 1) != 1))
+    g_error("a digest failed");
+}
+
+void dg_config_hash(const struct dg_config *config, struct evp_md_ctx_st *hash)
+{
+  const struct config_owner *owner = config->self;
+
+  for (unsigned i = 0; i < owner->count; i++) {
+    hash_text(hash, owner->table[i].name);
+    hash_text(hash, owner->values[i].text);
+  }
 }
 
 void dg_config_forget_secrets(struct dg_config *config)

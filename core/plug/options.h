@@ -8,6 +8,8 @@
 
 #include <deltaglider/plugin.h>
 
+struct evp_md_ctx_st;
+
 struct dg_option_value {
   char *text;     /* as given; NULL: not set. Wiped when freed if secret */
   int64_t number; /* INT, SIZE (bytes), DURATION (ms), BOOL (0, 1) */
@@ -47,6 +49,9 @@ int dg_config_is_set(const struct dg_config *config, const char *name);
 const struct dg_option *dg_config_table(const struct dg_config *config);
 /* Fills in defaults; fails on a required option that is missing. */
 int dg_config_finish(struct dg_config *config, struct dg_error *err);
+/* Adds every name and value to hash, an EVP_MD_CTX: two configurations of one table
+ * with the same digest are equal. Secrets count, so before they are wiped. */
+void dg_config_hash(const struct dg_config *config, struct evp_md_ctx_st *hash);
 /* Wipes the secrets, as if they had not been set. */
 void dg_config_forget_secrets(struct dg_config *config);
 void dg_config_free(struct dg_config *config);

@@ -186,7 +186,7 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
                                &engine->backend, &err) == 0,
                 "%s", err.detail);
   if (double_wrap)
-    engine->backend = double_wrap(engine->backend);
+    engine->backend = double_wrap(engine->plain = engine->backend);
   ck_assert_msg(dg_codec_new(engine->codec_module, "codec-double", NULL, NULL, &engine->codec,
                              &err) == 0,
                 "%s", err.detail);
@@ -214,6 +214,7 @@ void double_engine_close(struct double_engine *engine)
 {
   dg_engine_free(engine->engine);
   dg_backend_free(engine->backend);
+  dg_backend_free(engine->plain);
   dg_codec_free(engine->codec);
   dg_module_free(engine->backend_module);
   dg_module_free(engine->codec_module);

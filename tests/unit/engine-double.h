@@ -65,6 +65,7 @@ extern const struct dg_plug_services *double_services;
 struct double_engine {
   struct dg_engine *engine;
   struct dg_snapshot *snapshot;
+  struct dg_backend *plain; /* under backend, when that is a layer */
   struct dg_backend *backend;
   struct dg_codec *codec;
   struct dg_module *backend_module, *codec_module;

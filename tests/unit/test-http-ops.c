@@ -38,7 +38,7 @@ static void rig_open(struct rig *rig)
   rig->snapshot.max_object_size = 1000;
   rig->snapshot.bucket_defaults.quota_bytes = DG_QUOTA_NONE;
   rig->snapshot.bucket_defaults.quota_objects = DG_QUOTA_NONE;
-  rig->server.snapshot = &rig->snapshot;
+  rig->x.snapshot = &rig->snapshot;
   rig->handler.body_mode = DG_BODY_STREAM;
   rig->handler.body = body;
   rig->seen = g_string_new(NULL);
