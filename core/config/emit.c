@@ -73,14 +73,23 @@ static void print_single_quoted(const char *text, GString *out)
   g_string_append_c(out, '\'');
 }
 
+void dg_yaml_print_text(const char *text, enum dg_yaml_quote quote, GString *out)
+{
+  if (quote == DG_YAML_DOUBLE || needs_escapes(text))
+    print_double_quoted(text, out);
+  else if (quote == DG_YAML_SINGLE)
+    print_single_quoted(text, out);
+  else
+    for (; *text; text = g_utf8_next_char(text))
+      append_char(out, g_utf8_get_char(text));
+}
+
 static void print_scalar(const struct dg_yaml *node, GString *out)
 {
   if (node->is_verbatim || is_plain(node->text))
     g_string_append(out, node->text);
-  else if (needs_escapes(node->text))
-    print_double_quoted(node->text, out);
   else
-    print_single_quoted(node->text, out);
+    dg_yaml_print_text(node->text, DG_YAML_SINGLE, out);
 }
 
 static int compare_keys(gconstpointer a, gconstpointer b, gpointer user_data)

@@ -85,7 +85,7 @@ static struct dg_yaml *verbatim(const struct dg_yaml *at, const char *text)
   return node;
 }
 
-/* A scalar as itself, or as the reference it came from. */
+/* A scalar as itself, or with the references as the file has them. */
 static struct dg_yaml *plain_copy(const struct dg_yaml *node)
 {
   return node->ref ? verbatim(node, node->ref) : dg_yaml_new_text(node, node->text);
@@ -155,9 +155,11 @@ out:
 
 /* ---- What is kept back -------------------------------------------------------------------- */
 
+/* Nothing of the value itself: what stands beside a reference, or its default, is
+ * as secret as the whole. */
 static gboolean is_reference(const struct dg_yaml *node)
 {
-  return node->type == DG_YAML_SCALAR && node->ref;
+  return node->type == DG_YAML_SCALAR && node->is_only_refs;
 }
 
 /* Credentials of the server and of backends leave with the API tier; any other
@@ -203,8 +205,9 @@ static struct dg_yaml *part_copy(const struct export *export, const struct dg_pa
       const struct dg_yaml *key = node->keys->pdata[i];
       g_autofree char *name = part->entry == DG_SECTION_BUCKET ? g_ascii_strdown(key->text, -1)
                                                                : g_strdup(key->text);
+      struct dg_yaml *value = entry_copy(export, part->entry, name, node->values->pdata[i]);
 
-      put(copy, name, entry_copy(export, part->entry, name, node->values->pdata[i]));
+      dg_yaml_put(copy, key->ref ? plain_copy(key) : dg_yaml_new_text(value, name), value);
     }
     return copy;
   case DG_PART_MAP:
@@ -326,6 +329,7 @@ static void drop_default_backend(struct dg_yaml *storage)
     struct dg_yaml *old_key, *old_value;
 
     if (strcmp(key->text, "backend") != 0 || map->type != DG_YAML_MAP || map->keys->len != 1 ||
+        ((const struct dg_yaml *)map->values->pdata[0])->is_verbatim ||
         strcmp(((const struct dg_yaml *)map->values->pdata[0])->text, "filesystem") != 0)
       continue;
     dg_yaml_take(storage, i, &old_key, &old_value);

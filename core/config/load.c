@@ -71,7 +71,7 @@ static int parse_text(const struct dg_load *load, struct dg_slice raw, struct dg
     return -1;
   result = dg_yaml_parse((struct dg_slice){text->str, text->len}, load->file, edits,
                          &load->snapshot->document, err);
-  OPENSSL_cleanse(text->str, text->len); /* it may hold secrets */
+  OPENSSL_cleanse(text->str, text->len); /* it may hold secrets of the file's */
   g_string_free(text, TRUE);
   return result < 0 ? -1 : dg_load_shape(load, load->snapshot->document, err);
 }

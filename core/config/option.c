@@ -70,6 +70,11 @@ static int node_text(const struct dg_load *load, const char *path, const struct 
   GString *joined;
 
   if (value->type == DG_YAML_SCALAR) {
+    if (value->ref && dg_schema_is_list(option) && *value->text == '[')
+      return dg_load_fail(load, value, err,
+                          "%s.%s: what a variable holds is text: a list is written there with "
+                          "commas and without brackets",
+                          path, option->name);
     *ret_text = g_strdup(value->text);
     return 0;
   }

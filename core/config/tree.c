@@ -52,27 +52,6 @@ static unsigned file_column(const struct parse *parse, yaml_mark_t mark)
                                    : edit->file_end_column + (column - edit->end_column);
 }
 
-/* The reference that a scalar is made of from end to end, with the quotes around
- * it; or NULL. Transferred. */
-static char *whole_ref(const struct parse *parse, const yaml_event_t *event)
-{
-  unsigned quotes = event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE ||
-                    event->data.scalar.style == YAML_DOUBLE_QUOTED_SCALAR_STYLE;
-  unsigned start = (unsigned)event->start_mark.column + 1 + quotes;
-  unsigned end = (unsigned)event->end_mark.column + 1 - quotes;
-  const struct dg_yaml_edit *edit =
-    edit_before(parse->edits, (unsigned)event->start_mark.line + 1, start);
-
-  const char *quote = !quotes ? ""
-                      : event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE ? "'"
-                                                                                    : "\"";
-
-  if (!edit || !edit->ref || event->start_mark.line != event->end_mark.line ||
-      edit->column != start || edit->end_column != end)
-    return NULL;
-  return g_strconcat(quote, edit->ref, quote, NULL);
-}
-
 /* ---- Nodes ------------------------------------------------------------------------- */
 
 static struct dg_yaml *node_new(enum dg_yaml_type type, unsigned line, unsigned column)
@@ -176,6 +155,87 @@ static gboolean is_null_text(const char *text)
          !strcmp(text, "NULL");
 }
 
+/* What a replacement put in the place of the marker c, which stands in the scalar;
+ * NULL: the character is itself. */
+static const struct dg_yaml_edit *edit_marked(const struct parse *parse,
+                                              const yaml_event_t *event, gunichar c)
+{
+  const struct dg_yaml_edit *edit;
+
+  if (!parse->edits || c < DG_YAML_MARKER || c - DG_YAML_MARKER >= parse->edits->len)
+    return NULL;
+  edit = &g_array_index(parse->edits, struct dg_yaml_edit, c - DG_YAML_MARKER);
+  return edit->value && edit->index >= event->start_mark.index &&
+             edit->index < event->end_mark.index
+           ? edit
+           : NULL;
+}
+
+/* text with the values in the place of their markers, or with the references. Transferred. */
+static char *unmarked(const struct parse *parse, const yaml_event_t *event, const char *text,
+                      gboolean with_refs)
+{
+  GString *out = g_string_sized_new(strlen(text) + 256);
+
+  for (; *text; text = g_utf8_next_char(text)) {
+    const struct dg_yaml_edit *edit = edit_marked(parse, event, g_utf8_get_char(text));
+
+    if (!edit)
+      g_string_append_unichar(out, g_utf8_get_char(text));
+    else
+      g_string_append(out, with_refs && edit->ref ? edit->ref : edit->value);
+  }
+  return g_string_free(out, FALSE);
+}
+
+/* Are there references in the text, and is there anything else? */
+static void find_refs(const struct parse *parse, const yaml_event_t *event, const char *text,
+                      gboolean *ret_some, gboolean *ret_only)
+{
+  *ret_some = FALSE;
+  *ret_only = TRUE;
+  for (; *text; text = g_utf8_next_char(text)) {
+    const struct dg_yaml_edit *edit = edit_marked(parse, event, g_utf8_get_char(text));
+
+    if (edit && edit->ref)
+      *ret_some = TRUE;
+    if (!edit || !edit->ref || strstr(edit->ref, ":-"))
+      *ret_only = FALSE;
+  }
+}
+
+static enum dg_yaml_quote quote_of(const yaml_event_t *event)
+{
+  switch (event->data.scalar.style) {
+  case YAML_PLAIN_SCALAR_STYLE:
+    return DG_YAML_PLAIN;
+  case YAML_DOUBLE_QUOTED_SCALAR_STYLE:
+    return DG_YAML_DOUBLE;
+  default:
+    return DG_YAML_SINGLE;
+  }
+}
+
+static void scalar_text(const struct parse *parse, const yaml_event_t *event,
+                        struct dg_yaml *node)
+{
+  const char *text = (const char *)event->data.scalar.value;
+  gboolean has_refs;
+
+  node->is_null = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && is_null_text(text);
+  node->text = node->is_null ? g_strdup("") : unmarked(parse, event, text, /* with_refs= */ FALSE);
+  find_refs(parse, event, text, &has_refs, &node->is_only_refs);
+  if (has_refs) {
+    GString *quoted = g_string_new(NULL);
+
+    dg_yaml_print_text(text, quote_of(event), quoted);
+    node->ref = unmarked(parse, event, quoted->str, /* with_refs= */ TRUE);
+    g_string_free(quoted, TRUE);
+  } else {
+    node->is_only_refs = FALSE;
+  }
+}
+
 static int scalar_node(const struct parse *parse, const yaml_event_t *event,
                        struct dg_yaml **ret_node, struct dg_error *err)
 {
@@ -185,9 +245,7 @@ static int scalar_node(const struct parse *parse, const yaml_event_t *event,
   if (strlen(text) != event->data.scalar.length)
     return fail_at(parse, event->start_mark, err, "a value holds a NUL byte");
   node = node_at(parse, DG_YAML_SCALAR, event->start_mark);
-  node->ref = whole_ref(parse, event);
-  node->is_null = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && is_null_text(text);
-  node->text = g_strdup(node->is_null ? "" : text);
+  scalar_text(parse, event, node);
   *ret_node = node;
   return 0;
 }
@@ -346,153 +404,5 @@ int dg_yaml_parse(struct dg_slice text, const char *file, const GArray *edits,
     return -1;
   }
   *ret_root = root;
-  return 0;
-}
-
-/* ---- Interpolation ------------------------------------------------------------- */
-
-struct expansion {
-  struct dg_slice text;
-  const char *file;
-  size_t at;                            /* of the next byte of text */
-  GString *out;
-  unsigned line, column, file_column;   /* of the next character: out's, the file's */
-  GArray *edits;
-};
-
-static void edit_clear(void *pointer)
-{
-  g_free(((struct dg_yaml_edit *)pointer)->ref);
-}
-
-static int fail_in_text(const struct expansion *expansion, const char *name, const char *cause,
-                        struct dg_error *err)
-{
-  return dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%u:%u: ${env:%.60s}: %s", expansion->file,
-                 expansion->line, expansion->file_column, name, cause);
-}
-
-static unsigned char_count(const char *text, size_t len)
-{
-  unsigned count = 0;
-
-  for (size_t i = 0; i < len; i++)
-    count += ((unsigned char)text[i] & 0xc0) != 0x80; /* not a continuation of UTF-8 */
-  return count;
-}
-
-static void copy_byte(struct expansion *expansion)
-{
-  char c = expansion->text.data[expansion->at++];
-
-  g_string_append_c(expansion->out, c);
-  if (c == '\n') {
-    expansion->line++;
-    expansion->column = expansion->file_column = 1;
-  } else if (((unsigned char)c & 0xc0) != 0x80) {
-    expansion->column++;
-    expansion->file_column++;
-  }
-}
-
-/* Puts value in the place of the next len bytes. ref is transferred. */
-static void replace(struct expansion *expansion, size_t len, const char *value, char *ref)
-{
-  struct dg_yaml_edit edit = {
-    .line = expansion->line,
-    .column = expansion->column,
-    .file_column = expansion->file_column,
-    .ref = ref,
-  };
-
-  g_string_append(expansion->out, value);
-  expansion->column += char_count(value, strlen(value));
-  expansion->file_column += char_count(expansion->text.data + expansion->at, len);
-  expansion->at += len;
-  edit.end_column = expansion->column;
-  edit.file_end_column = expansion->file_column;
-  g_array_append_val(expansion->edits, edit);
-}
-
-static gboolean is_env_name(const char *name)
-{
-  return *name && !g_ascii_isdigit(*name) &&
-         !name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")];
-}
-
-static gboolean has_control(const char *value)
-{
-  for (; *value; value++)
-    if (((unsigned char)*value < 0x20 && *value != '\t') || *value == 0x7f)
-      return TRUE;
-  return FALSE;
-}
-
-/* The reference that begins with the next byte. */
-static int expand(struct expansion *expansion, struct dg_error *err)
-{
-  const char *start = expansion->text.data + expansion->at;
-  const char *close = memchr(start, '}', expansion->text.len - expansion->at);
-  g_autofree char *name = NULL;
-  const char *value;
-  char *dflt;
-
-  if (!close || memchr(start, '\n', (size_t)(close - start)))
-    return fail_in_text(expansion, "", "its closing brace is missing", err);
-  name = g_strndup(start + strlen("${env:"), (gsize)(close - start) - strlen("${env:"));
-  dflt = strstr(name, ":-");
-  if (dflt) {
-    *dflt = '\0';
-    dflt += 2;
-  }
-  if (!is_env_name(name))
-    return fail_in_text(expansion, name, "that is no variable name", err);
-  value = getenv(name);
-  if (!value || !*value)
-    value = dflt;
-  if (!value)
-    return fail_in_text(expansion, name,
-                        "the variable is not set: set it or write ${env:NAME:-default}", err);
-  if (has_control(value))
-    return fail_in_text(expansion, name, "its value holds a control character", err);
-  replace(expansion, (size_t)(close - start) + 1, value,
-          value == dflt ? NULL : g_strndup(start, (gsize)(close - start) + 1));
-  return 0;
-}
-
-int dg_yaml_interpolate(struct dg_slice text, const char *file, GString **ret_text,
-                        GArray **ret_edits, struct dg_error *err)
-{
-  struct expansion expansion = {
-    .text = text,
-    .file = file,
-    .out = g_string_sized_new(text.len),
-    .line = 1,
-    .column = 1,
-    .file_column = 1,
-    .edits = g_array_new(FALSE, FALSE, sizeof(struct dg_yaml_edit)),
-  };
-  int result = 0;
-
-  g_array_set_clear_func(expansion.edits, edit_clear);
-  while (result == 0 && expansion.at < text.len) {
-    const char *next = text.data + expansion.at;
-    size_t left = text.len - expansion.at;
-
-    if (left >= 2 && !memcmp(next, "$$", 2))
-      replace(&expansion, 2, "$", NULL);
-    else if (left >= 6 && !memcmp(next, "${env:", 6))
-      result = expand(&expansion, err);
-    else
-      copy_byte(&expansion);
-  }
-  if (result < 0) {
-    OPENSSL_cleanse(expansion.out->str, expansion.out->len);
-    g_string_free(expansion.out, TRUE);
-    g_array_unref(expansion.edits);
-    return -1;
-  }
-  *ret_text = expansion.out;
-  *ret_edits = expansion.edits;
   return 0;
 }

@@ -37,6 +37,7 @@ static void start(void)
 {
   static const char *const nowhere[] = {NULL};
 
+  g_setenv("FUZZ_SET", "a: \"b' #{", TRUE);
   table = dg_plug_table_new(nowhere);
   add(DG_KIND_BACKEND, "backend-fs");
   add(DG_KIND_BACKEND, "backend-s3");

@@ -91,8 +91,57 @@ START_TEST(references_survive_an_export_and_the_environment_does_not_get_in)
              "metadata_cache_mb: ${env:TEST_SIZE}}\n",
              "access:\n  access_key_id: AK\n  secret_access_key: '${env:TEST_SECRET}'\n"
              "advanced:\n  cache_size_mb: ${env:TEST_SIZE}\n  metadata_cache_mb: ${env:TEST_SIZE}\n"
-             "storage:\n  backend:\n    endpoint: https://7.example\n"
+             "storage:\n  backend:\n    endpoint: 'https://${env:TEST_SIZE}.example'\n"
              "    secret_access_key: ${env:TEST_SECRET}\n    type: s3\n");
+}
+END_TEST
+
+START_TEST(a_text_with_references_among_others_is_exported_as_it_was_written)
+{
+  g_setenv("TEST_SECRET", "hush", TRUE);
+  g_setenv("TEST_BUCKET", "Bee", TRUE);
+  exports_as(CREDENTIALS
+             "advanced:\n  delta_suffixes: ['.${env:TEST_SECRET}', .b]\n  cache_dir: >-\n"
+             "    /a\n    ${env:TEST_SECRET}/$$x'\n"
+             "  spool_dir: \"/\\t\\\\${env:TEST_SECRET}\\\"\"\n"
+             "  state_dir: '/''${env:TEST_SECRET}${env:TEST_NONE:-dflt}'\n"
+             "storage:\n  s3: https://user:${env:TEST_SECRET}@h.example\n"
+             "  buckets: {'${env:TEST_BUCKET}': {alias: \"${env:TEST_SECRET}\", frozen: yes}}\n",
+             "access:\n  access_key_id: AK\n  secret_access_key: SK\n"
+             "advanced:\n  cache_dir: '/a ${env:TEST_SECRET}/$$x'''\n"
+             "  delta_suffixes:\n    - '.${env:TEST_SECRET}'\n    - '.b'\n"
+             "  spool_dir: \"/\\u0009\\\\${env:TEST_SECRET}\\\"\"\n"
+             "  state_dir: '/''${env:TEST_SECRET}dflt'\n"
+             "storage:\n  backend:\n    endpoint: https://user:${env:TEST_SECRET}@h.example\n"
+             "    type: s3\n"
+             "  buckets:\n    '${env:TEST_BUCKET}':\n      alias: \"${env:TEST_SECRET}\"\n"
+             "      frozen: true\n");
+}
+END_TEST
+
+START_TEST(what_stands_beside_a_reference_in_a_secret_is_kept_back_with_it)
+{
+  static const char text[] =
+    "access: {access_key_id: 'LEFT1${env:TEST_SECRET}', secret_access_key: "
+    "'${env:TEST_SECRET:-RIGHT1}'}\n"
+    "storage: {backends: [{name: a, type: s3, endpoint: 'https://u', access_key_id: "
+    "'${env:TEST_SECRET}', secret_access_key: '${env:TEST_SECRET}RIGHT2'}]}\n";
+  struct dg_snapshot *s;
+  g_autofree char *persist = NULL, *canonical = NULL, *api = NULL;
+
+  g_setenv("TEST_SECRET", "hush", TRUE);
+  s = config_loaded(text);
+  ck_assert_str_eq(s->access_key_id, "LEFT1hush");
+  persist = exported(s, DG_EXPORT_PERSIST);
+  canonical = exported(s, DG_EXPORT_CANONICAL);
+  api = exported(s, DG_EXPORT_API);
+  ck_assert(strstr(persist, "access_key_id: 'LEFT1${env:TEST_SECRET}'") &&
+            strstr(persist, "secret_access_key: '${env:TEST_SECRET:-RIGHT1}'") &&
+            strstr(persist, "secret_access_key: '${env:TEST_SECRET}RIGHT2'"));
+  ck_assert(!strstr(api, "LEFT") && !strstr(api, "RIGHT"));
+  ck_assert(strstr(api, "access_key_id: '${env:TEST_SECRET}'"));
+  ck_assert(!strstr(persist, "hush") && !strstr(canonical, "hush") && !strstr(api, "hush"));
+  dg_snapshot_unref(s);
 }
 END_TEST
 
@@ -234,6 +283,8 @@ int main(void)
   tcase_add_test(tests, a_value_has_one_spelling);
   tcase_add_test(tests, blocks_and_tls_are_exported);
   tcase_add_test(tests, references_survive_an_export_and_the_environment_does_not_get_in);
+  tcase_add_test(tests, a_text_with_references_among_others_is_exported_as_it_was_written);
+  tcase_add_test(tests, what_stands_beside_a_reference_in_a_secret_is_kept_back_with_it);
   tcase_add_test(tests, tiers_keep_secrets_back);
   tcase_add_test(tests, what_the_environment_replaced_is_persisted_but_not_shown);
   tcase_add_test(tests, odd_texts_come_back_as_they_were);

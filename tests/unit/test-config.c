@@ -157,6 +157,46 @@ START_TEST(references_to_the_environment_are_replaced)
 }
 END_TEST
 
+START_TEST(what_a_variable_holds_is_text_whatever_it_looks_like)
+{
+  static const char *const values[] = {
+    "a #b",  "a: b", ": ",  "*a",    "&a",     "!a",   "{a: 1}", "[a]",  "'",          "\"",
+    "a'b\"", "\\n",  "- a", "? a",   "%a",     "@a",   "`a",     "|",    ">",          "#",
+    "null",  "~",    "a,b", " a ",   "a\tb",   "${x}", "$$",     "}",    "${env:PATH}", "\303\251",
+    "a:",    "---",  "...", "\\U000F0000", "\363\260\200\200", "\342\200\250",
+  };
+  static const char *const forms[] = {"%s", "'%s'", "\"%s\"", "\"%s\\U000F0001\"", "|-\n    %s",
+                                      ">-\n    %s\n    \363\260\200\200"};
+
+  for (size_t v = 0; v < G_N_ELEMENTS(values); v++)
+    for (size_t f = 0; f < G_N_ELEMENTS(forms); f++) {
+      g_auto(GStrv) around = g_strsplit(forms[f], "%s", 2);
+      g_autofree char *text = g_strconcat(
+        "# ${env:TEST_SECRET} $$\naccess:\n  access_key_id: A\n  secret_access_key: ", around[0],
+        "${env:TEST_SECRET}", around[1], "\n", NULL);
+      g_autofree char *expected =
+        g_strconcat(values[v],
+                    f == 3   ? "\363\260\200\201"
+                    : f == 5 ? " \363\260\200\200"
+                             : "",
+                    NULL);
+      struct dg_snapshot *s;
+
+      g_setenv("TEST_SECRET", values[v], TRUE);
+      s = config_loaded(text);
+      ck_assert_str_eq(s->secret_access_key, expected);
+      dg_snapshot_unref(s);
+    }
+  g_setenv("TEST_SECRET", "[a, b]", TRUE);
+  config_refused(CREDENTIALS "advanced: {delta_suffixes: '${env:TEST_SECRET}'}\n", DG_E_CONFIG,
+                 "c.yaml:2:28: advanced.delta_suffixes: what a variable holds is text");
+  g_setenv("TEST_SECRET", "\377", TRUE);
+  config_refused("a: ${env:TEST_SECRET}\n", DG_E_INVALID_ARGUMENT, "not UTF-8");
+  g_setenv("TEST_SECRET", "a\302\205b", TRUE);
+  config_refused("a: ${env:TEST_SECRET}\n", DG_E_INVALID_ARGUMENT, "control character");
+}
+END_TEST
+
 START_TEST(a_secret_may_come_from_a_file)
 {
   g_autofree char *secret = g_build_filename(config_folder, "secret", NULL);
@@ -437,6 +477,7 @@ int main(void)
   tcase_add_test(load_case, the_flat_shape_works_but_does_not_mix);
   tcase_add_test(load_case, the_environment_beats_the_file_and_the_command_line_beats_both);
   tcase_add_test(load_case, references_to_the_environment_are_replaced);
+  tcase_add_test(load_case, what_a_variable_holds_is_text_whatever_it_looks_like);
   tcase_add_test(load_case, a_secret_may_come_from_a_file);
   tcase_add_test(load_case, several_backends_have_names_and_a_default);
   tcase_add_test(load_case, bucket_ratios_follow_the_rules);
