@@ -127,3 +127,21 @@ bool dg_query_next(struct dg_slice *query, struct dg_query_pair *ret_pair)
   }
   return false;
 }
+
+static size_t scheme_len(const char *url)
+{
+  size_t len = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
+
+  return len > 0 && g_str_has_prefix(url + len, "://") ? len + 3 : 0;
+}
+
+char *dg_url_for_show(const char *url)
+{
+  size_t scheme = scheme_len(url), query = strcspn(url, "?#");
+  const char *at = strrchr(url, '@');
+  const char *shown = at ? at + 1 : url + scheme;
+  size_t len = shown <= url + query ? (size_t)(url + query - shown) : 0;
+
+  return g_strdup_printf("%.*s%s%.*s%s", (int)scheme, url, at ? "...@" : "", (int)len, shown,
+                         url[query] ? "..." : "");
+}

@@ -30,4 +30,9 @@ struct dg_query_pair {
  * the end. */
 bool dg_query_next(struct dg_slice *query, struct dg_query_pair *ret_pair);
 
+/* A URL as it may be shown: user and password, query and fragment are "...". All
+ * before the last '@' may be a password, all behind a '?' or '#' a token.
+ * Transferred. */
+char *dg_url_for_show(const char *url);
+
 #endif

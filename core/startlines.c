@@ -3,6 +3,7 @@
 
 #include "core/startlines.h"
 
+#include "common/uri.h"
 #include "core/config/config.h"
 #include "core/observe/log.h"
 
@@ -25,9 +26,11 @@ static void say_backend(struct dg_log *log, const struct dg_backend_config *back
     dg_log_info(log, "start", "  Backend: %s (%s)", kind, backend->name);
   for (size_t i = 0; i < G_N_ELEMENTS(shown); i++) {
     const char *value = backend->options->get_text(backend->options, shown[i].option);
+    g_autofree char *url = value ? dg_url_for_show(value) : NULL;
 
     if (value)
-      dg_log_info(log, "start", "  %s: %s", shown[i].title, value);
+      dg_log_info(log, "start", "  %s: %s", shown[i].title,
+                  !strcmp(shown[i].option, "endpoint") ? url : value);
   }
   if (backend->encryption)
     dg_log_info(log, "start", "  Encryption: %s", backend->encryption->mode);

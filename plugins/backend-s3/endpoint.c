@@ -99,7 +99,8 @@ static bool is_name(const char *host)
                                      "0123456789.-_:")];
 }
 
-static int parse_authority(struct dg_s3_endpoint *endpoint, const char *url, const char *text,
+/* shown: the URL for messages. */
+static int parse_authority(struct dg_s3_endpoint *endpoint, const char *shown, const char *text,
                            struct dg_error *err)
 {
   const char *port = NULL;
@@ -111,7 +112,7 @@ static int parse_authority(struct dg_s3_endpoint *endpoint, const char *url, con
 
   if (!host || !is_name(host) ||
       (port && !g_ascii_string_to_unsigned(port, 10, 1, 65535, &number, NULL)))
-    return dg_fail(err, DG_E_CONFIG, "endpoint '%s': host or port is not well-formed", url);
+    return dg_fail(err, DG_E_CONFIG, "endpoint '%s': host or port is not well-formed", shown);
   v4 = inet_pton(AF_INET, host, &in.sin_addr) == 1;
   v6 = inet_pton(AF_INET6, host, &in6.sin6_addr) == 1;
   endpoint->is_address = v4 || v6;
@@ -120,7 +121,7 @@ static int parse_authority(struct dg_s3_endpoint *endpoint, const char *url, con
        (v6 && !dg_s3_address_is_public((const struct sockaddr *)&in6)) ||
        g_ascii_strcasecmp(host, "localhost") == 0))
     return dg_fail(err, DG_E_CONFIG,
-                   "endpoint '%s' is not a public address: set allow_local if it is meant", url);
+                   "endpoint '%s' is not a public address: set allow_local if it is meant", shown);
   default_port = !port || number == (endpoint->https ? 443u : 80u);
   endpoint->authority = default_port ? g_strdup_printf(v6 ? "[%s]" : "%s", host) : g_strdup(text);
   return 0;
@@ -129,27 +130,29 @@ static int parse_authority(struct dg_s3_endpoint *endpoint, const char *url, con
 int dg_s3_endpoint_parse(struct dg_s3_endpoint *endpoint, const char *url, const char *region,
                          bool path_style, bool allow_local, struct dg_error *err)
 {
-  g_autofree char *aws = NULL, *authority = NULL;
+  g_autofree char *aws = NULL, *authority = NULL, *shown = NULL;
   const char *rest, *slash;
   size_t len;
 
   if (!url || !*url)
     url = aws = g_strdup_printf("https://s3.%s.amazonaws.com", region);
+  shown = dg_url_for_show(url); /* some write a password into it */
   endpoint->path_style = path_style;
   endpoint->allow_local = allow_local;
   endpoint->https = g_str_has_prefix(url, "https://");
   if (!endpoint->https && !g_str_has_prefix(url, "http://"))
-    return dg_fail(err, DG_E_CONFIG, "endpoint '%s': it must begin with https:// or http://", url);
+    return dg_fail(err, DG_E_CONFIG, "endpoint '%s': it must begin with https:// or http://",
+                   shown);
   if (!endpoint->https && !allow_local)
     return dg_fail(err, DG_E_CONFIG,
-                   "endpoint '%s' is not https: set allow_local if plain http is meant", url);
+                   "endpoint '%s' is not https: set allow_local if plain http is meant", shown);
   rest = strstr(url, "://") + 3;
   len = strcspn(rest, "/?#");
   if (strpbrk(rest + len, "?#") || memchr(rest, '@', len))
     return dg_fail(err, DG_E_CONFIG,
-                   "endpoint '%s': no user, query or fragment is allowed in it", url);
+                   "endpoint '%s': no user, query or fragment is allowed in it", shown);
   authority = g_strndup(rest, len);
-  if (parse_authority(endpoint, url, authority, err) < 0)
+  if (parse_authority(endpoint, shown, authority, err) < 0)
     return -1;
   slash = rest + len;
   len = strlen(slash);

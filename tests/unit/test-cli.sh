@@ -70,6 +70,24 @@ expect 1 "undefined symbol: nobody_defines_this" \
   echo "test-cli: an export shows a secret"
   bad=$((bad + 1))
 }
+# A password in an endpoint, from the file and from the environment: refused unseen.
+for endpoint in 'https://us:hush@h.example' 'http://us:hush@h.example' 'us:hush@h.example' \
+  'https://us:hu/sh@h.example:x' 'https://h.example/?hush'; do
+  printf 'access: {access_key_id: a, secret_access_key: b}\nstorage:\n  backends:\n%s%s%s\n' \
+    "    - {name: one, type: s3, endpoint: '" "$endpoint" "'}" >"$work/user.yaml"
+  expect 1 "endpoint '" "$server" --config user.yaml
+  grep -qE 'hush|hu/|us:' "$work/out" && {
+    echo "test-cli: the secret of an endpoint is logged:"
+    cat "$work/out"
+    bad=$((bad + 1))
+  }
+  expect 1 "endpoint '" env DGP_S3_ENDPOINT="$endpoint" "$server" -v --config good.yaml
+  grep -qE 'hush|hu/|us:' "$work/out" && {
+    echo "test-cli: the secret of an endpoint is logged:"
+    cat "$work/out"
+    bad=$((bad + 1))
+  }
+done
 [ ! -e "$work/data" ] || { echo "test-cli: a refused start left files"; bad=$((bad + 1)); }
 [ "$bad" -eq 0 ] || exit 1
 echo "test-cli: exit codes and messages are as the manual says"

@@ -183,6 +183,36 @@ START_TEST(recoding_gives_the_one_spelling)
 }
 END_TEST
 
+START_TEST(a_url_is_shown_without_what_may_be_secret)
+{
+  static const struct {
+    const char *url, *shown;
+  } cases[] = {
+      {"https://h.example:9000/a%20b", "https://h.example:9000/a%20b"},
+      {"https://us:pw@h.example/x", "https://...@h.example/x"},
+      {"https://us:p/w@x@h", "https://...@h"},
+      {"us:pw@h", "...@h"},
+      {"http://h/x?token=pw", "http://h/x..."},
+      {"http://h#pw", "http://h..."},
+      {"http://us:p?w@h", "http://...@..."},
+      {"http://h/?a=pw@pw", "http://...@..."},
+      {"pw://", "pw://"},
+      {"://us:pw@", "...@"},
+      {"p w://us:pw@h", "...@h"},
+      {"", ""},
+      {"@", "...@"},
+      {"?pw", "..."},
+      {"h", "h"},
+  };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+    g_autofree char *shown = dg_url_for_show(cases[i].url);
+
+    ck_assert_str_eq(shown, cases[i].shown);
+  }
+}
+END_TEST
+
 START_TEST(query_pairs_keep_the_difference_between_empty_and_absent)
 {
   struct dg_slice query = DG_SLICE("&a=1&&b&c=&d=x=y&");
@@ -412,6 +442,7 @@ int main(void)
   tcase_add_test(tc, times_that_do_not_exist_are_refused);
   tcase_add_test(tc, every_byte_survives_encoding);
   tcase_add_test(tc, recoding_gives_the_one_spelling);
+  tcase_add_test(tc, a_url_is_shown_without_what_may_be_secret);
   tcase_add_test(tc, query_pairs_keep_the_difference_between_empty_and_absent);
   tcase_add_test(tc, escaped_text_comes_back_through_a_parser);
   tcase_add_test(tc, what_xml_cannot_carry_becomes_a_replacement_character);
