@@ -8,12 +8,18 @@
  *               [-b WINDOW_MS] [-g GRACE_MS] [-f FILE] [-L LOGFILE]
  *
  * Prints "ready PORT" once it serves; ends on SIGTERM with exit 0 (all
- * finished), 1 (something was cut) or 2 (a worker was stuck). */
+ * finished), 1 (something was cut) or 2 (a worker was stuck).
+ *
+ * Handlers that pause stop doing so on SIGUSR1; those that begin after it pause
+ * again. From SIGUSR2 on nobody pauses. So a test needs no guess of how long a
+ * busy machine takes: it lets a handler pause for a minute, waits for what should
+ * happen meanwhile, and sends the signal. */
 #include "config.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -33,6 +39,7 @@
 static const char *file_path;
 static struct dg_server *server;
 static struct dg_server_context context;
+static atomic_long pauses_ended; /* how often; LONG_MAX: for good */
 static atomic_long opened, released, done, cancelled_seen, readers_live, double_release;
 
 /* ---- Parameters of the query: "n=5&delay=3" -------------------------------------- */
@@ -56,17 +63,24 @@ static uint64_t param(const struct dg_exchange *x, const char *name, uint64_t df
   return dflt;
 }
 
-static void pause_ms(uint64_t ms)
-{
-  struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-
-  while (nanosleep(&left, &left) < 0 && errno == EINTR)
-    ;
-}
-
 static bool is_cancelled(const struct dg_exchange *x)
 {
   return __atomic_load_n(x->call.cancelled, __ATOMIC_RELAXED) != 0;
+}
+
+/* x: stops when it is cancelled; NULL: does not. */
+static void pause_ms(const struct dg_exchange *x, uint64_t ms)
+{
+  long ended = atomic_load(&pauses_ended);
+
+  for (; ms > 0 && ended != LONG_MAX && atomic_load(&pauses_ended) == ended; ms -= ms < 5 ? ms : 5) {
+    struct timespec left = {0, (long)(ms < 5 ? ms : 5) * 1000000};
+
+    if (x && is_cancelled(x))
+      return;
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+      ;
+  }
 }
 
 /* ---- Handler state, to see that release() comes exactly once ---------------------- */
@@ -115,8 +129,7 @@ static int reader_read(struct dg_reader *reader, void *buffer, size_t capacity, 
   uint64_t left = self->end - self->at;
   uint8_t *bytes = buffer;
 
-  if (self->delay_ms)
-    pause_ms(self->delay_ms);
+  pause_ms(NULL, self->delay_ms);
   if (self->at >= self->fail_at)
     return dg_fail(err, DG_E_CORRUPT, "told to fail");
   if (left > capacity)
@@ -266,10 +279,7 @@ static int file_finish(struct dg_exchange *x, struct dg_error *err)
 
 static int sleep_finish(struct dg_exchange *x, struct dg_error *err)
 {
-  uint64_t ms = param(x, "ms", 100), deaf = param(x, "deaf", 0);
-
-  for (; ms > 0 && (deaf || !is_cancelled(x)); ms -= ms < 5 ? ms : 5)
-    pause_ms(ms < 5 ? ms : 5);
+  pause_ms(param(x, "deaf", 0) ? NULL : x, param(x, "ms", 100));
   if (is_cancelled(x))
     return dg_fail(err, DG_E_CANCELLED, "told to stop");
   dg_respond(x, 200, "text/plain", hello_bytes());
@@ -279,10 +289,7 @@ static int sleep_finish(struct dg_exchange *x, struct dg_error *err)
 /* A long operation with an XML answer, or an error for code=0. */
 static int slow_finish(struct dg_exchange *x, struct dg_error *err)
 {
-  uint64_t ms = param(x, "ms", 0);
-
-  for (; ms > 0 && !is_cancelled(x); ms -= ms < 5 ? ms : 5)
-    pause_ms(ms < 5 ? ms : 5);
+  pause_ms(x, param(x, "ms", 0));
   if (is_cancelled(x))
     return dg_fail(err, DG_E_CANCELLED, "told to stop");
   if (param(x, "code", 200) == 0)
@@ -295,10 +302,8 @@ static int sink_body(struct dg_exchange *x, const void *data, size_t len, struct
 {
   struct op *op = x->op;
   const uint8_t *bytes = data;
-  uint64_t delay = param(x, "delay", 0);
 
-  if (delay)
-    pause_ms(delay);
+  pause_ms(NULL, param(x, "delay", 0));
   op->bytes += len;
   if (!param(x, "fast", 0))
     for (size_t i = 0; i < len; i++)
@@ -533,14 +538,30 @@ void dg_payload_free(struct dg_payload *payload)
   g_free(payload);
 }
 
+/* A thread's: pauses end while the server stops, too. */
+static void *end_pauses(void *signals)
+{
+  int number;
+
+  while (sigwait(signals, &number) == 0)
+    if (number == SIGUSR2)
+      atomic_store(&pauses_ended, LONG_MAX);
+    else if (atomic_load(&pauses_ended) != LONG_MAX)
+      atomic_fetch_add(&pauses_ended, 1);
+  return NULL;
+}
+
 /* ---- Main --------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {
   g_autofree char *address = NULL;
-  struct dg_server_params params = {.context = &context};
+  /* A refused client may be silent for longer than by default: the machine is busy. */
+  struct dg_server_params params = {.context = &context, .linger_ms = 15000};
   struct dg_error err = {0};
   uint32_t grace_ms = 10000;
+  static sigset_t pauses;
+  pthread_t pauses_thread;
   sigset_t ends;
   int option, number, log_fd = -1;
 
@@ -573,9 +594,16 @@ int main(int argc, char **argv)
                            log_fd >= 0 ? DG_LOG_INFO : DG_LOG_ERROR);
   params.listen_addr = address;
   sigemptyset(&ends);
+  sigemptyset(&pauses);
   sigaddset(&ends, SIGTERM);
   sigaddset(&ends, SIGINT);
   pthread_sigmask(SIG_BLOCK, &ends, NULL);
+  sigaddset(&pauses, SIGUSR1);
+  sigaddset(&pauses, SIGUSR2);
+  pthread_sigmask(SIG_BLOCK, &pauses, NULL);
+  if (pthread_create(&pauses_thread, NULL, end_pauses, &pauses) != 0)
+    return 64;
+  (void)pthread_detach(pauses_thread);
   if (dg_server_start(&params, &server, &err) < 0) {
     fprintf(stderr, "gate-server: %s\n", err.detail);
     return 3;

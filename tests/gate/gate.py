@@ -3,7 +3,6 @@
 """What a client sees of the gate: framing, early answers, deadlines, limits,
 the end. The handlers are gate-server's."""
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -159,8 +158,8 @@ def a_malformed_chunk_ends_the_upload_with_400():
                        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n")
                 assert c.response().status == 400
                 assert c.ends()
-        stats = server.idle()
-        assert stats["done"] == stats["requests"] - 1, "one line for each request"
+        server.idle()
+        server.until(lambda s: s["done"] == s["requests"] - 1, "not one line for each request")
 
 
 @case
@@ -294,7 +293,7 @@ def a_reader_that_fails_gives_an_error_or_a_cut_never_wrong_bytes():
 
 @case
 def an_idle_connection_is_closed():
-    with Gate("-i", 300) as server:
+    with Gate("-i", 2000) as server:
         with server.connect() as c:
             assert c.ends()
         with server.connect() as c:
@@ -316,38 +315,57 @@ def a_body_that_drips_is_refused():
 def a_client_that_does_not_read_is_cut():
     with Gate("-b", 400) as server, server.connect(rcvbuf=4096) as c:
         c.request("GET", "/stream?n=500000000")
-        stats = server.until(lambda s: s["cancelled"] == 1, "not cut")
-        assert stats["readers"] == 0
+        server.until(lambda s: s["cancelled"] == 1, "not cut")
         server.idle()
+
+
+def read_slowly(c, seconds, length, pause_s):
+    """Whether it was cut, and how long we were silent at most, by our own fault."""
+    begun = last = time.monotonic()
+    silence_s = 0
+    while last - begun < seconds:
+        try:
+            if not c.sock.recv(length):
+                return True, silence_s
+        except ConnectionError:
+            return True, silence_s
+        time.sleep(pause_s)
+        now = time.monotonic()
+        silence_s, last = max(silence_s, now - last), now
+    return False, silence_s
 
 
 @case
 def a_slow_client_that_keeps_reading_is_not_cut():
-    with Gate("-b", 400) as server, server.connect(rcvbuf=16384) as c:
-        c.request("GET", "/stream?n=100000000")
-        end = time.monotonic() + 2.5  # so little that our own kernel's buffer hides it
-        while time.monotonic() < end:
-            assert c.sock.recv(10000)
-            time.sleep(0.1)
-        assert server.stats()["cancelled"] == 0
+    for _ in range(5):
+        with Gate("-b", 800) as server, server.connect(rcvbuf=16384) as c:
+            c.request("GET", "/stream?n=100000000")
+            # so little that our own kernel's buffer hides it
+            cut, silence_s = read_slowly(c, seconds=4, length=10000, pause_s=0.1)
+            if not cut and server.stats()["cancelled"] == 0:
+                return
+        assert silence_s > 0.4, "cut"
+    raise AssertionError("this machine is too busy to read every 0.4 s")
 
 
 @case
 def a_slow_server_is_not_taken_for_a_slow_client():
-    with Gate("-b", 300, "-h", 300, "-i", 300) as server, server.connect() as c:
-        assert c.request("GET", "/sleep?ms=1000").response().status == 200
-        assert c.request("PUT", "/sink?delay=1000", b"x").response().status == 200
+    with Gate("-b", 1000, "-h", 1000, "-i", 1000) as server, server.connect() as c:
+        assert c.request("GET", "/sleep?ms=3000").response().status == 200
+        assert c.request("PUT", "/sink?delay=3000", b"x").response().status == 200
 
 
 @case
 def waiting_costs_no_cpu():
     with Gate("-l", 1) as server:
         with server.connect() as c:  # more requests than are held at once
-            c.request("GET", "/sleep?ms=1000")
+            c.request("GET", "/sleep?ms=60000")
             threading.Thread(target=c.send, args=[(b"GET /tiny HTTP/1.1\r\n" + HOST + b"\r\n") * 9000]
                              ).start()
             server.until(lambda s: s["active"] == 1, "not begun")
             before = server.cpu_seconds()
+            time.sleep(1)
+            server.go_on()
             assert c.response().status == 200
             assert server.cpu_seconds() - before < 0.3, "the loop spins beside a full input"
             for _ in range(9000):
@@ -368,38 +386,42 @@ def waiting_costs_no_cpu():
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def chunks(c):
-    """The chunks of a body, each with the moment it came, to the last."""
-    while size := int(c.line(), 16):
-        data = c.body(size)
-        assert c.line() == b""
-        yield data, time.monotonic()
-    assert c.line() == b""
+def blanks(c, count):
+    """The answer has begun, and goes on with so many blanks."""
+    head = c.head()
+    assert head.status == 200 and head.headers["transfer-encoding"] == "chunked", head
+    assert "content-length" not in head.headers
+    assert head.headers["content-type"] == "application/xml"
+    assert c.chunk() == DECLARATION
+    for _ in range(count):
+        assert c.chunk() == b"\n"
+
+
+def after_blanks(c):
+    """What comes after any more of them, to the end."""
+    while (data := c.chunk()) == b"\n":
+        pass
+    assert c.chunk() == b""
+    return data
 
 
 @case
 def a_slow_answer_begins_with_blanks_and_ends_with_its_document():
     with Gate("-k", 200, "-l", 1, "-w", 2) as server, server.connect() as c:
         for method, body in (("GET", None), ("POST", b"x" * 50000)):
-            begun = time.monotonic()
-            c.request(method, "/slow?ms=1500", body)
-            head = c.head()
-            assert head.status == 200 and head.headers["transfer-encoding"] == "chunked", head
-            assert "content-length" not in head.headers
-            assert head.headers["content-type"] == "application/xml"
+            c.request(method, "/slow?ms=60000", body)
+            blanks(c, 3)
             with server.connect() as other:  # the loop and the other worker serve on
                 assert other.request("GET", "/hop").response().status == 200
-            came = list(chunks(c))
-            assert came[0][0] == DECLARATION and came[-1][0] == b"<Done/>", came
-            assert all(data == b"\n" for data, _ in came[1:-1]) and len(came) >= 5, came
-            assert came[0][1] - begun < 1.3 and came[-1][1] - begun > 1.4, came
+            server.go_on()
+            assert after_blanks(c) == b"<Done/>"
         assert c.is_open()
         server.idle()
 
 
 @case
 def a_slow_handler_that_is_quick_answers_as_any_other():
-    with Gate("-k", 5000) as server, server.connect() as c:
+    with Gate("-k", 20000) as server, server.connect() as c:
         response = c.request("GET", "/slow?ms=300").response()
         assert (response.status, response.body) == (200, DECLARATION + b"<Done/>"), response
         response = c.request("GET", "/slow?ms=300&code=0").response()
@@ -411,11 +433,11 @@ def a_slow_handler_that_is_quick_answers_as_any_other():
 def a_failure_after_the_blanks_is_an_error_document_and_is_logged_as_the_failure():
     with tempfile.NamedTemporaryFile("r") as log:
         with Gate("-k", 200, "-L", log.name) as server, server.connect() as c:
-            c.request("GET", "/slow?ms=800&code=0")
-            assert c.head().status == 200
-            body = b"".join(data for data, _ in chunks(c))
-            assert body.startswith(DECLARATION + b"\n"), body
-            assert b"<Error><Code>NoSuchKey</Code>" in body and body.count(b"<?xml") == 1, body
+            c.request("GET", "/slow?ms=60000&code=0")
+            blanks(c, 1)
+            server.go_on()
+            body = after_blanks(c)
+            assert body.startswith(b"<Error><Code>NoSuchKey</Code>") and b"<?xml" not in body, body
             assert c.is_open()
             server.idle()
         lines = [line for line in log.read().splitlines() if "/slow" in line]
@@ -425,13 +447,15 @@ def a_failure_after_the_blanks_is_an_error_document_and_is_logged_as_the_failure
 @case
 def a_slow_answer_to_http_1_0_ends_with_the_connection():
     with Gate("-k", 200) as server, server.connect() as c:
-        c.send(b"GET /slow?ms=700 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        c.send(b"GET /slow?ms=60000 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         head = c.head()
         assert head.status == 200 and "transfer-encoding" not in head.headers, head
         assert head.headers["connection"] == "close"
+        assert c.body(len(DECLARATION) + 1) == DECLARATION + b"\n"
+        server.go_on()
         while c.more():
             pass
-        assert c.buffer.startswith(DECLARATION + b"\n") and c.buffer.endswith(b"\n<Done/>"), c.buffer
+        assert c.buffer.lstrip(b"\n") == b"<Done/>", c.buffer
 
 
 @case
@@ -446,14 +470,16 @@ def a_client_that_leaves_during_the_blanks_cancels_the_handler():
 
 @case
 def a_slow_handler_has_a_deadline_of_its_own():
-    with Gate("-k", 200, "-t", 300, "-T", 4000) as server, server.connect() as c:
-        c.request("GET", "/slow?ms=800")  # beyond the deadline of others
-        assert c.head().status == 200
-        assert list(chunks(c))[-1][0] == b"<Done/>"
+    with Gate("-k", 200, "-t", 300) as server, server.connect() as c:
         c.request("GET", "/slow?ms=60000")
-        assert c.head().status == 200
+        blanks(c, 4)  # beyond the deadline of others
+        server.go_on()
+        assert after_blanks(c) == b"<Done/>"
+    with Gate("-k", 200, "-T", 3000) as server, server.connect() as c:
+        c.request("GET", "/slow?ms=60000")
+        blanks(c, 1)
         try:
-            list(chunks(c))
+            after_blanks(c)
             raise RuntimeError("the response was completed")
         except (NoAnswer, ConnectionError):
             pass
@@ -463,30 +489,37 @@ def a_slow_handler_has_a_deadline_of_its_own():
 @case
 def requests_behind_a_slow_one_get_their_answers_in_order():
     with Gate("-k", 200) as server, server.connect() as c:
-        c.request("GET", "/slow?ms=700").request("GET", "/tiny").request("GET", "/slow?ms=0")
-        assert c.head().status == 200
-        assert list(chunks(c))[-1][0] == b"<Done/>"
+        c.request("GET", "/slow?ms=60000").request("GET", "/tiny").request("GET", "/slow?ms=0")
+        blanks(c, 1)
+        server.go_on()
+        assert after_blanks(c) == b"<Done/>"
         assert c.response().body == b"hello world\n"
-        assert c.response().body == DECLARATION + b"<Done/>"
+        assert c.document().replace(b"\n", b"") == DECLARATION.strip() + b"<Done/>"
 
 
 @case
 def a_held_answer_comes_late_and_holds_up_nobody():
     with Gate("-l", 1, "-w", 1, "-c", 1) as server:
+        def fifty_others():
+            begun = time.monotonic()
+            with server.connect() as c:
+                for _ in range(50):
+                    assert c.request("GET", "/hop").response().status == 200
+            return time.monotonic() - begun
+        hold_s = max(1, 10 * fifty_others())  # with a whole machine, and with a share of one
         held = [server.connect() for _ in range(20)]
         begun = time.monotonic()
         for number, c in enumerate(held):
+            target = f"/held?ms={hold_s * 1000:.0f}"
             if number % 2:
-                c.request("PUT", "/held?ms=1000", b"x" * 100000)
+                c.request("PUT", target, b"x" * 100000)
             else:
-                c.request("GET", "/held?ms=1000")
-        with server.connect() as c:
-            for _ in range(50):
-                assert c.request("GET", "/hop").response().status == 200
-        assert time.monotonic() - begun < 0.9, "others waited"
+                c.request("GET", target)
+        fifty_others()
+        assert time.monotonic() - begun < 0.95 * hold_s, "others waited"
         for c in held:
             assert c.response().status == 403
-            assert 0.95 <= time.monotonic() - begun < 5
+            assert 0.95 * hold_s <= time.monotonic() - begun < hold_s + 10
             assert c.is_open()
             c.close()
         server.idle()
@@ -504,9 +537,8 @@ def a_client_that_leaves_while_its_answer_is_held_costs_nothing():
 
 @case
 def held_answers_leave_at_once_when_the_server_stops():
-    with Gate("-g", 5000) as server, server.connect() as c:
-        c.request("GET", "/held?ms=60000")
-        server.until(lambda s: s["connections"] == 2, "not there")
+    with Gate("-g", 50000) as server, server.connect() as c:
+        c.request("GET", "/held?ms=60000").taken()
         server.process.terminate()
         assert c.response().status == 403
         assert server.process.wait(FOREVER) == 0
@@ -531,33 +563,36 @@ def requests_beyond_the_limit_wait_for_their_turn():
 @case
 def health_is_told_while_every_slot_is_taken():
     with Gate("-c", 1) as server, server.connect() as c, server.connect() as d:
-        c.request("GET", "/sleep?ms=500")
+        c.request("GET", "/sleep?ms=60000")
         server.until(lambda s: s["active"] == 1, "not begun")
         d.request("GET", "/tiny")
         assert server.until(lambda s: s["queued"] == 1, "not queued")["active"] == 1
+        server.go_on()
         assert c.response().status == 200 and d.response().status == 200
 
 
 @case
 def a_request_that_waits_too_long_is_told_to_slow_down():
     with Gate("-c", 1, "-t", 700) as server, server.connect() as c, server.connect() as d:
-        c.request("GET", "/sleep?ms=1500&deaf=1")
-        time.sleep(0.05)
+        c.request("GET", "/sleep?ms=60000&deaf=1")
+        server.until(lambda s: s["active"] == 1, "not begun")
         d.request("GET", "/tiny")
         assert c.response().status == 504
         assert d.response().status in (200, 503)
+        server.go_on()
 
 
 @case
 def a_stuck_worker_costs_504_and_nothing_else():
     with Gate("-t", 300) as server:
         with server.connect() as c:
-            response = c.request("GET", "/sleep?ms=900&deaf=1").response()
+            response = c.request("GET", "/sleep?ms=60000&deaf=1").response()
             assert response.status == 504 and c.ends()
         with server.connect() as c:
             assert c.is_open()
-        stats = server.idle()
-        assert stats["cancelled"] == 1 and stats["done"] == stats["requests"] - 1
+        server.go_on()
+        assert server.idle()["cancelled"] == 1
+        server.until(lambda s: s["done"] == s["requests"] - 1, "not one line for each request")
 
 
 @case
@@ -571,7 +606,7 @@ def connections_beyond_the_cap_are_closed():
             except ConnectionError:
                 pass
         conns.pop().close()
-        end = time.monotonic() + 5
+        end = time.monotonic() + FOREVER
         while True:
             try:
                 with server.connect() as c:
@@ -603,25 +638,24 @@ def blocked_workers_do_not_starve_short_requests():
     with Gate("-w", 8) as server:
         uploads = [server.connect(FOREVER) for _ in range(12)]
         for c in uploads:
-            c.request("PUT", "/sink?delay=1500", b"x" * 10)
+            c.request("PUT", "/sink?delay=60000", b"x" * 10)
         server.until(lambda s: s["opened"] >= 6, "uploads did not begin")
         with server.connect() as c:
-            begun = time.monotonic()
             for _ in range(20):
                 assert c.request("GET", "/hop").response().status == 200
-            assert time.monotonic() - begun < 1.2
+        server.hurry()
         for c in uploads:
             assert c.response().status == 200
 
 
 @case
 def sigterm_lets_requests_finish():
-    with Gate() as server:
+    with Gate("-g", 50000) as server:
         busy, upload, idle, partial = (server.connect() for _ in range(4))
         assert idle.is_open()
-        busy.request("GET", "/sleep?ms=400")
+        busy.request("GET", "/sleep?ms=60000")
         upload.send(b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nhello")
-        partial.send(b"GET /tiny HTTP/1.1\r\n")
+        partial.send(b"GET /tiny HTTP/1.1\r\n").taken()
         server.until(lambda s: s["opened"] == 2, "not begun")
         server.process.terminate()
         assert idle.ends()
@@ -631,6 +665,7 @@ def sigterm_lets_requests_finish():
             raise RuntimeError("still listening")
         except (ConnectionError, NoAnswer):
             pass
+        server.go_on()
         upload.send(b"world")
         partial.send(HOST + b"\r\n")
         for c in busy, upload, partial:
@@ -638,7 +673,7 @@ def sigterm_lets_requests_finish():
             assert response.status == 200 and response.headers["connection"] == "close"
             assert c.ends()
             c.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(FOREVER) == 0
 
 
 @case
@@ -709,10 +744,13 @@ def a_port_in_use_is_not_shared():
 
 @case
 def ipv6_and_lists_of_addresses_are_listened_on():
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-        port = probe.getsockname()[1]
-    with Gate("-a", f"127.0.0.1:{port},[::1]:{port}") as server:
+    for _ in range(5):  # one port for both, which may be taken on the second
+        try:
+            server = Gate("-a", "127.0.0.1:0,[::1]:0")
+            break
+        except RuntimeError as error:
+            print(error)
+    with server:
         for host in "127.0.0.1", "::1":
             with server.connect(host=host) as c:
                 assert host.encode().hex().encode() in c.request("GET", "/echo").response().body

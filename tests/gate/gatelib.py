@@ -7,7 +7,9 @@
             assert c.response().status == 200
 
 Nothing sleeps to let something happen: every wait is for bytes, for the end of
-a connection, or for a counter of the server's."""
+a connection, or for a counter of the server's. A handler that must take longer
+than something else pauses until it is told to go on (Gate.go_on). A bound on time
+that a busy machine could break is so wide that it cannot."""
 import concurrent.futures
 import json
 import os
@@ -22,7 +24,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("top_builddir", os.path.dirname(os.path.dirname(HERE)))
-WAIT = float(os.environ.get("DG_GATE_WAIT", "10"))  # no answer after this: there is none
+WAIT = float(os.environ.get("DG_GATE_WAIT", "30"))  # no answer after this: there is none
 HOST = b"Host: h\r\n"
 # GLib's slices are handed from thread to thread under locks that ThreadSanitizer
 # does not see; plain malloc it understands.
@@ -72,6 +74,20 @@ class Conn:
             head += b"Content-Length: %d\r\n" % len(body)
         return self.send(head + b"\r\n" + (body or b""))
 
+    def taken(self):
+        """Waits until the server has read what was sent: its kernel holds nothing."""
+        here, there = (":%04X" % self.sock.getsockname()[1], ":%04X" % self.sock.getpeername()[1])
+        end = time.monotonic() + WAIT
+        while time.monotonic() < end:
+            with open("/proc/net/tcp") as table:
+                for line in table:
+                    fields = line.split()
+                    if fields[1].endswith(there) and fields[2].endswith(here):
+                        if fields[4].endswith(":00000000"):
+                            return self
+            time.sleep(0.005)
+        raise NoAnswer("the server does not read")
+
     def more(self):
         try:
             data = self.sock.recv(262144)
@@ -112,6 +128,22 @@ class Conn:
             response.body = self.body(int(response.headers["content-length"]))
         return response
 
+    def chunk(self):
+        """The next chunk of a body; b"" is the last."""
+        data = self.body(int(self.line(), 16))
+        assert self.line() == b""
+        return data
+
+    def document(self):
+        """The body of an answer that may have begun before its length was known."""
+        head = self.head()
+        if "content-length" in head.headers:
+            return self.body(int(head.headers["content-length"]))
+        body = b""
+        while data := self.chunk():
+            body += data
+        return body
+
     def ends(self):
         """Nothing more comes, and the server closes."""
         while not self.buffer and self.more():
@@ -127,19 +159,29 @@ class Conn:
 class Server:
     binary = None
 
-    def __init__(self, *arguments, prefix=(), port=0):
-        if port == 0:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+    picks_port = False  # it listens on port 0 and says which that is
+
+    def __init__(self, *arguments, prefix=(), port=None):
         self.log = tempfile.TemporaryFile(prefix="gate-log-")
+        for _ in range(1 if port or self.picks_port else 5):  # others take ports, too
+            self.port = self.start(port or self.free_port(), prefix, arguments)
+            if self.port:
+                return
+        raise RuntimeError(f"{self.binary} did not start: {self.process.wait()}")
+
+    def free_port(self):
+        if self.picks_port:
+            return 0
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    def start(self, port, prefix, arguments):
         path = os.path.join(BUILD, "tests", "gate", self.binary)
         self.process = subprocess.Popen([*prefix, path, str(port), *map(str, arguments)],
                                         stdout=subprocess.PIPE, stderr=self.log)
         ready = self.process.stdout.readline().split()
-        if not ready:
-            raise RuntimeError(f"{self.binary} did not start: {self.process.wait()}")
-        self.port = int(ready[1])
+        return int(ready[1]) if ready else None
 
     def __enter__(self):
         return self
@@ -174,6 +216,15 @@ class Plain(Server):
 
 class Gate(Server):
     binary = "gate-server"
+    picks_port = True
+
+    def go_on(self):
+        """Ends the pauses of the handlers that run."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def hurry(self):
+        """Ends all pauses, for good."""
+        self.process.send_signal(signal.SIGUSR2)
 
     def stats(self):
         with self.connect() as c:
