@@ -229,7 +229,8 @@ void dg_stream_advance(struct dg_stream *stream);
 void dg_stream_detach(struct dg_stream *stream);
 /* Answers with an error the gate itself found, and closes afterwards. A stream
  * under way is replaced, and cancelled: its worker may be stuck. When its
- * response has begun, the connection is cut instead. reason: a literal. */
+ * response has begun with more than blanks, the connection is cut instead.
+ * reason: a literal. */
 void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason);
 /* While a slow handler's job runs: a sign of life, when one is due. */
 void dg_stream_keep_waiting(struct dg_stream *stream);

@@ -594,7 +594,7 @@ void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason)
   int32_t code;
   const char *name = refusal_code(status, &code);
 
-  if (old && (old->head_sent || old->early_ms)) {
+  if (old && old->head_sent) {
     dg_conn_doom(conn);
     return;
   }
@@ -607,6 +607,8 @@ void dg_stream_refuse(struct dg_conn *conn, uint16_t status, const char *reason)
   if (old) {
     if (old->x.request.method[0] != '\0')
       inherit(stream, old);
+    stream->early_ms = old->early_ms; /* then only the document is still to be sent */
+    stream->body_out = old->body_out;
     old->muted = true;
     old->conn = NULL;
     __atomic_store_n(&old->cancelled, 1, __ATOMIC_RELAXED);

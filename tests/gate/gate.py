@@ -475,15 +475,24 @@ def a_slow_handler_has_a_deadline_of_its_own():
         blanks(c, 4)  # beyond the deadline of others
         server.go_on()
         assert after_blanks(c) == b"<Done/>"
-    with Gate("-k", 200, "-T", 3000) as server, server.connect() as c:
-        c.request("GET", "/slow?ms=60000")
-        blanks(c, 1)
-        try:
-            after_blanks(c)
-            raise RuntimeError("the response was completed")
-        except (NoAnswer, ConnectionError):
-            pass
-        server.idle()
+    with tempfile.NamedTemporaryFile("r") as log:
+        with Gate("-k", 200, "-T", 3000, "-L", log.name) as server:
+            for version in b"1.1", b"1.0":
+                with server.connect() as c:
+                    c.send(b"GET /slow?ms=60000 HTTP/" + version + b"\r\n" + HOST + b"\r\n")
+                    if version == b"1.1":
+                        blanks(c, 1)
+                        body = after_blanks(c)
+                    else:
+                        assert c.head().status == 200
+                        while c.more():
+                            pass
+                        body, c.buffer = c.buffer.removeprefix(DECLARATION).lstrip(b"\n"), b""
+                    assert body.startswith(b"<Error><Code>GatewayTimeout</Code>"), body
+                    assert body.endswith(b"</Error>") and c.ends()
+            server.idle()
+        lines = [line for line in log.read().splitlines() if "/slow" in line]
+        assert len(lines) == 2 and all(" status=504 " in line for line in lines), lines
 
 
 @case
