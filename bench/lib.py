@@ -66,7 +66,8 @@ def wait_port(port, process=None, seconds=20):
 class Server:
     """deltaglider_proxy from the build tree, with its own data directory."""
 
-    def __init__(self, work, name="server", advanced=None, loops=2, buckets=None):
+    def __init__(self, work, name="server", advanced=None, loops=2, buckets=None,
+                 storage=None):
         self.port = free_port()
         self.dir = os.path.join(work, name)
         self.data = os.path.join(self.dir, "data")
@@ -76,8 +77,9 @@ class Server:
                    "spool_dir": f"{self.dir}/spool", "state_dir": f"{self.dir}/state"}
         options.update(advanced or {})
         config = {"access": {"access_key_id": ACCESS, "secret_access_key": SECRET},
-                  "storage": {"backend": {"type": "filesystem", "path": self.data},
-                              "buckets": buckets or {}},
+                  "storage": dict(storage or {"backend": {"type": "filesystem",
+                                                          "path": self.data}},
+                                  buckets=buckets or {}),
                   "advanced": options}
         self.config = os.path.join(self.dir, "server.yaml")
         with open(self.config, "w") as out:
@@ -87,7 +89,8 @@ class Server:
     def start(self):
         self.log = open(os.path.join(self.dir, "log"), "ab")
         plugins = ":".join(os.path.join(build_dir(), "plugins", p)
-                           for p in ("backend-fs", "codec-xdelta3"))
+                           for p in ("backend-fs", "backend-s3", "codec-xdelta3",
+                                     "crypt-aesgcm"))
         self.process = subprocess.Popen(
             [os.path.join(build_dir(), "core", "deltaglider_proxy"), "--config", self.config],
             stdout=self.log, stderr=self.log, env={**os.environ, "DGP_PLUGIN_DIR": plugins})

@@ -8,10 +8,12 @@
 
 #include <curl/curl.h>
 #include <glib.h>
+#include <stdint.h>
 
 struct dg_s3_line {
   CURLM *multi;
   GPtrArray *idle; /* CURL *, reset, not added to the multi */
+  uint64_t moves; /* callbacks of its transfers so far: whether a turn brought anything */
 };
 
 struct dg_s3_pool;

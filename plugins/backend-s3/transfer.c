@@ -22,6 +22,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
   struct dg_s3_transfer *transfer = user;
   size_t len = size * count;
 
+  transfer->line->moves++;
   dg_s3_answer_line(transfer->answer, dg_slice_of(data, len));
   if ((len == 2 && data[0] == '\r') || (len == 1 && data[0] == '\n'))
     transfer->heads_done = transfer->answer->status >= 200;
@@ -34,6 +35,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *user)
   struct dg_s3_answer *answer = transfer->answer;
   size_t len = size * count;
 
+  transfer->line->moves++;
   if (answer->status < 300 && transfer->sink)
     return transfer->sink(transfer->receiver, data, len);
   if (answer->body->len + len > (answer->status < 300 ? DG_S3_ANSWER_MAX : ERROR_BODY_MAX))
@@ -49,6 +51,7 @@ static size_t on_send(char *buffer, size_t size, size_t count, void *user)
   size_t want = (size_t)MIN((uint64_t)(size * count), body->length - transfer->sent);
   ssize_t got;
 
+  transfer->line->moves++;
   if (body->memory) {
     memcpy(buffer, body->memory + transfer->sent, want);
     transfer->sent += want;
@@ -198,10 +201,13 @@ static void collect(struct dg_s3_line *line)
 
 void dg_s3_line_drive(struct dg_s3_line *line, int timeout_ms)
 {
+  uint64_t before = line->moves;
   int running = 0, count;
 
   (void)curl_multi_perform(line->multi, &running);
-  if (running && timeout_ms > 0) {
+  /* A transfer that paused in this turn has no socket to wait for: it would wait in
+   * vain, with what it brought in hand. */
+  if (running && timeout_ms > 0 && line->moves == before) {
     (void)curl_multi_poll(line->multi, NULL, 0, timeout_ms, &count);
     (void)curl_multi_perform(line->multi, &running);
   }
