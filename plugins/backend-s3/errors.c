@@ -149,8 +149,12 @@ static int fail_transport(const struct dg_s3_request *request, enum dg_s3_verdic
     code = DG_E_TIMEOUT;
   else if (result == CURLE_SEND_ERROR || result == CURLE_RECV_ERROR || result == CURLE_GOT_NOTHING)
     code = DG_E_UNAVAILABLE;
-  return dg_fail(err, code, "upstream %s: %s", request->method,
-                 text && *text ? text : curl_easy_strerror(result));
+  return dg_fail(err, code, "upstream %s: %s%s", request->method,
+                 text && *text ? text : curl_easy_strerror(result),
+                 result == CURLE_PEER_FAILED_VERIFICATION
+                   ? ": 'ca_bundle' names the authorities to trust, 'endpoint' the host in the "
+                     "certificate"
+                   : "");
 }
 
 int dg_s3_fail(const struct dg_s3_request *request, enum dg_s3_verdict verdict, CURLcode result,

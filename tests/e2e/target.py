@@ -24,8 +24,9 @@ class Upstream(Endpoint):
     when the test ends, however it ends."""
 
     def __init__(self, kind="rgw", access_key=UPSTREAM_KEY, secret_key=UPSTREAM_SECRET,
-                 autostart=True):
+                 autostart=True, env=None):
         super().__init__()
+        self.env = dict(env or {})
         assert kind in ("rgw", "swift"), kind
         self.kind = kind
         self.access_key = access_key if kind == "rgw" else "main:main"
@@ -38,7 +39,8 @@ class Upstream(Endpoint):
 
     def start(self):
         env = dict(os.environ, UPSTREAM_ACCESS_KEY=self.access_key,
-                   UPSTREAM_SECRET_KEY=self.secret_key, UPSTREAM_OWNER=str(os.getpid()))
+                   UPSTREAM_SECRET_KEY=self.secret_key, UPSTREAM_OWNER=str(os.getpid()),
+                   **self.env)
         run(os.path.join(UPSTREAM_SCRIPTS, self.kind + "-up"), self.root, self.port, env=env)
         return self
 
