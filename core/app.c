@@ -107,30 +107,6 @@ static void collect(void *receiver, struct dg_metrics *metrics)
 
 /* ---- Parts ----------------------------------------------------------------------------- */
 
-/* What a configuration may say and the server does not do yet: serving without it
- * would be less than was asked for. */
-static int refuse_unserved(const struct dg_snapshot *s, struct dg_error *err)
-{
-  const char *what = NULL;
-  const struct dg_bucket_config *bucket;
-  GHashTableIter iter;
-  gpointer name, value;
-
-  g_hash_table_iter_init(&iter, s->buckets);
-  while (!what && g_hash_table_iter_next(&iter, &name, &value)) {
-    bucket = value;
-    what = bucket->quota_bytes != DG_QUOTA_NONE && bucket->quota_bytes > 0
-             ? "storage.buckets: quota_bytes"
-           : bucket->quota_objects != DG_QUOTA_NONE ? "storage.buckets: quota_objects"
-                                                    : NULL;
-  }
-  if (!what)
-    return 0;
-  return dg_fail(err, DG_E_CONFIG,
-                 "%s: %s: this version reads it but does not serve it yet: take it out",
-                 s->file ? s->file : "environment", what);
-}
-
 /* Asks those nobody has seen work yet. */
 static int probe_backends(struct dg_app *app, const struct dg_deployment *deployment,
                           struct dg_error *err)
@@ -285,7 +261,6 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
   app->table = dg_plug_table_new((const char *const *)dirs);
   if (dg_fault_init(err) < 0 ||
       dg_snapshot_load(&cli->load, app->table, &app->snapshot, err) < 0 ||
-      refuse_unserved(app->snapshot, err) < 0 ||
       dg_server_check_tls(&app->snapshot->tls, err) < 0) {
     free_app(app);
     return -1;
@@ -394,8 +369,7 @@ static int prepare(struct dg_app *app, struct dg_snapshot **ret_snapshot,
     g_ptr_array_add(living, ((struct retired *)link->data)->deployment);
   if (dg_snapshot_load(&app->load, app->table, ret_snapshot, err) < 0)
     return -1;
-  if (refuse_unserved(*ret_snapshot, err) < 0 ||
-      (app->snapshot->tls.enabled && dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0) ||
+  if ((app->snapshot->tls.enabled && dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0) ||
       dg_deployment_new(app->table, &app->services, *ret_snapshot, living, ret_deployment, err) <
         0) {
     dg_snapshot_unref(*ret_snapshot);

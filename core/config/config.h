@@ -154,6 +154,7 @@ struct dg_snapshot {
   uint32_t rate_limit_max_attempts, rate_limit_window_s, rate_limit_lockout_s; /* 0 attempts: off */
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
   uint32_t multipart_completing_timeout_s;
+  uint32_t usage_cache_ttl_s;   /* buckets with a quota are counted again this often; 0: the default */
   uint32_t ready_timeout_s, ready_retries, ready_cache_ttl_s;
   bool enforce_min_part_size;   /* of all parts but the last */
   bool debug_headers, stats_open, json_log;

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/quota.h"
 #include "core/engine/spool.h"
 #include "core/engine/upload.h"
 
@@ -75,6 +76,25 @@ static void remove_idle_reference(struct dg_engine *engine, const struct dg_rout
   dg_meta_unref(reference);
 }
 
+static int remove_object(struct dg_engine *engine, const struct dg_route *route,
+                         const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
+                         const struct dg_found *found, struct dg_error *err)
+{
+  struct dg_quota_change change;
+  int rc;
+
+  if (dg_quota_begin(engine, call, route, bucket, key, found, (struct dg_use){0}, &change, err) < 0)
+    return -1;
+  dg_metacache_write_begin(engine->metacache, bucket, key);
+  /* The older one first: a crash in between must not bring it back. */
+  rc = remove_variant(route, call, key, found->hidden, err);
+  if (rc == 0)
+    rc = remove_variant(route, call, key, found->meta, err);
+  dg_quota_end(&change, rc == 0);
+  dg_metacache_write_end(engine->metacache, bucket, key);
+  return rc;
+}
+
 static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
                          const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
                          dg_write_check_fn check, void *receiver, struct dg_error *err)
@@ -92,12 +112,7 @@ static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
     dg_object_info_clear(&info);
   }
   if (rc == 0 && found.meta) {
-    dg_metacache_write_begin(engine->metacache, bucket, key);
-    /* The older one first: a crash in between must not bring it back. */
-    rc = remove_variant(route, call, key, found.hidden, err);
-    if (rc == 0)
-      rc = remove_variant(route, call, key, found.meta, err);
-    dg_metacache_write_end(engine->metacache, bucket, key);
+    rc = remove_object(engine, route, call, bucket, key, &found, err);
     if (rc == 0)
       remove_idle_reference(engine, route, call, dg_key_deltaspace(key));
   } else if (rc == 0) {
@@ -140,8 +155,10 @@ static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *
   if (uploads)
     dg_upload_drop_end(engine, call, route, bucket, rc == 0 ? DG_E_OK : err->code);
   /* References went with it, and perhaps objects that others put there. */
-  if (rc == 0)
+  if (rc == 0) {
     dg_metacache_clear(engine->metacache);
+    dg_quota_reset(engine, route, bucket);
+  }
   return rc;
 }
 

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "core/engine/encode.h"
+#include "core/engine/quota.h"
 #include "core/engine/upload.h"
 #include "core/engine/usage.h"
 
@@ -51,6 +52,8 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->encode_pool = dg_encode_pool_new(MIN(encoders, g_get_num_processors()));
   if (dg_upload_table_new(engine, &engine->uploads, err) < 0)
     goto fail;
+  engine->quota = dg_quota_new(engine);
+  dg_quota_start(engine->quota);
   *ret_engine = engine;
   return 0;
 
@@ -63,6 +66,7 @@ void dg_engine_free(struct dg_engine *engine)
 {
   if (!engine)
     return;
+  dg_quota_free(engine->quota);
   dg_upload_table_free(engine->uploads);
   dg_encode_pool_free(engine->encode_pool);
   dg_refcache_free(engine->refs);
@@ -108,6 +112,7 @@ void dg_engine_replace(struct dg_engine *engine, const struct dg_engine_params *
   dg_metacache_clear(engine->metacache);
   dg_metacache_resize(engine->metacache, snapshot->metadata_cache_bytes);
   dg_permits_resize(engine->permits, MAX(snapshot->codec_concurrency, 1));
+  dg_quota_reread(engine->quota);
   *ret_old = old;
 }
 

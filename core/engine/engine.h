@@ -318,6 +318,8 @@ struct dg_usage {
 };
 int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                     struct dg_usage *ret_usage, struct dg_error *err);
+/* Sets the gauges of buckets with a quota: what they hold, and their limits. [any] */
+void dg_engine_quota_gauges(struct dg_engine *engine);
 /* Asks every backend whether it is usable now. 0 when at least one is; ret_failed
  * (always set) says how many are not. err tells of the last one that failed. */
 int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t *ret_failed,

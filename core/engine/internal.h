@@ -24,6 +24,7 @@
 struct dg_upload_table;
 struct dg_route_cache;
 struct dg_usage_cache;
+struct dg_quota;
 
 struct dg_engine {
   GMutex view_mutex; /* guards the pointer only */
@@ -38,6 +39,7 @@ struct dg_engine {
   struct dg_encode_pool *encode_pool;
   struct dg_route_cache *routes;
   struct dg_usage_cache *usage;
+  struct dg_quota *quota;
   struct dg_upload_table *uploads;
 };
 

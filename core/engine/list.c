@@ -4,6 +4,7 @@
 
 #include "core/engine/internal.h"
 
+#include "core/engine/quota.h"
 #include "core/engine/upload.h"
 
 #include "common/banned.h"
@@ -131,6 +132,8 @@ int dg_engine_bucket_create(struct dg_engine *engine, const struct dg_call *call
                              &lock, err);
   if (rc == 0)
     rc = dg_backend_bucket_create(route.backend, call, dg_slice_str(route.bucket), err);
+  if (rc == 0)
+    dg_quota_reset(engine, &route, bucket);
   dg_route_forget(engine, dg_slice_str(route.bucket));
   dg_bucket_lock_release(lock);
   dg_route_clear(&route);

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/quota.h"
 #include "core/engine/spool.h"
 
 #include "common/banned.h"
@@ -77,6 +78,8 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
                   put->size_hint, put->size_max);
     goto fail;
   }
+  if (dg_quota_admit(engine, call, &put->route, put->bucket, put->key, put->size_hint, err) < 0)
+    goto fail;
   put->candidate = may_be_delta(put);
   if (dg_stage_open(engine, call, &put->route, put->key, put->size_hint, put->candidate,
                     &put->stage, err) < 0)
@@ -313,12 +316,15 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_put
                          struct dg_error *err)
 {
   struct dg_found found = {0};
+  struct dg_quota_change change;
   bool stored = false;
   int rc = -1;
 
   if (dg_object_find(&put->route, put->call, put->key, &found, err) < 0)
     return -1;
-  if (check_condition(put, &found, err) < 0)
+  if (check_condition(put, &found, err) < 0 ||
+      dg_quota_begin(put->engine, put->call, &put->route, put->bucket, put->key, &found,
+                     dg_quota_object(put->size_bytes), &change, err) < 0)
     goto out;
   dg_put_set_created(meta, &found);
   dg_metacache_write_begin(put->engine->metacache, put->bucket, put->key);
@@ -329,6 +335,7 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_put
     rc = store_passthrough(put, meta, result, err);
   if (rc == 0)
     remove_other(put, &found, result->variant);
+  dg_quota_end(&change, rc == 0);
   dg_metacache_write_end(put->engine->metacache, put->bucket, put->key);
 out:
   dg_found_clear(&found);

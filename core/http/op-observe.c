@@ -137,6 +137,7 @@ static void set_gauges(struct dg_exchange *x)
                      : 0.0);
   dg_metrics_set(metrics, DG_METRIC_MULTIPART_UPLOADS_INFLIGHT, NULL, NULL,
                  (double)stats.uploads_inflight);
+  dg_engine_quota_gauges(x->server->engine);
 }
 
 static int metrics_finish(struct dg_exchange *x, struct dg_error *err)

@@ -8,6 +8,7 @@
 
 #include "core/observe/metrics.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -305,6 +306,8 @@ static void collect_shard(const struct dg_metrics *metrics, const struct shard *
                             .value = atomic_load_explicit(&series->value, memory_order_relaxed),
                             .count = atomic_load_explicit(&series->count, memory_order_relaxed)};
 
+      if (isnan(total.value))
+        continue;
       for (int label = 0; label < MAX_LABELS; label++)
         total.labels[label] = series->labels[label];
       for (unsigned b = 0; b < metrics->bound_count[series->id]; b++)

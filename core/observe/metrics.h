@@ -27,7 +27,7 @@ void dg_metrics_free(struct dg_metrics *metrics);
 void dg_metrics_add(struct dg_metrics *metrics, enum dg_metric id, const char *label1,
                     const char *label2, const char *label3, double amount); /* counter */
 void dg_metrics_set(struct dg_metrics *metrics, enum dg_metric id, const char *label1,
-                    const char *label2, double value);                       /* gauge */
+                    const char *label2, double value); /* gauge; NAN: shown no more */
 void dg_metrics_observe(struct dg_metrics *metrics, enum dg_metric id, const char *label1,
                         const char *label2, double value);                   /* histogram */
 

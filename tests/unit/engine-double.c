@@ -16,6 +16,7 @@
 
 const struct dg_call double_call = {.struct_size = sizeof double_call};
 struct double_settings double_settings;
+const char *double_limited = "b";
 struct dg_backend *(*double_wrap)(struct dg_backend *inner);
 const struct dg_plug_services *double_services;
 
@@ -44,6 +45,8 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot)
 {
   if (!g_atomic_int_dec_and_test(&snapshot->refs))
     return;
+  if (snapshot->buckets)
+    g_hash_table_unref(snapshot->buckets);
   g_free(snapshot->cache_dir);
   g_free(snapshot->spool_dir);
   g_free(snapshot->state_dir);
@@ -53,8 +56,24 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot)
 const struct dg_bucket_config *dg_snapshot_bucket(const struct dg_snapshot *snapshot,
                                                   struct dg_slice bucket)
 {
-  (void)bucket;
-  return &snapshot->bucket_defaults;
+  g_autofree char *name = dg_slice_dup(bucket);
+  const struct dg_bucket_config *own =
+    snapshot->buckets ? g_hash_table_lookup(snapshot->buckets, name) : NULL;
+
+  return own ? own : &snapshot->bucket_defaults;
+}
+
+static void limit_bucket(struct dg_snapshot *snapshot)
+{
+  struct dg_bucket_config *bucket = g_memdup2(&snapshot->bucket_defaults, sizeof *bucket);
+
+  bucket->name = (char *)(uintptr_t)double_limited;
+  if (double_settings.quota_bytes)
+    bucket->quota_bytes = double_settings.quota_bytes;
+  if (double_settings.quota_objects)
+    bucket->quota_objects = double_settings.quota_objects;
+  snapshot->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+  g_hash_table_insert(snapshot->buckets, bucket->name, bucket);
 }
 
 struct dg_snapshot *double_snapshot_new(const char *dir)
@@ -82,6 +101,9 @@ struct dg_snapshot *double_snapshot_new(const char *dir)
     .quota_bytes = DG_QUOTA_NONE,
     .quota_objects = DG_QUOTA_NONE,
   };
+  snapshot->usage_cache_ttl_s = double_settings.usage_cache_ttl_s;
+  if (double_settings.quota_bytes || double_settings.quota_objects)
+    limit_bucket(snapshot);
   return snapshot;
 }
 

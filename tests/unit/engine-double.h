@@ -86,8 +86,12 @@ struct double_settings {
   double max_delta_ratio;
   enum dg_verify_reads verify_passthrough_reads;
   uint32_t max_uploads, idle_ttl_s;
+  /* Of the bucket double_limited alone; 0: none. */
+  uint64_t quota_bytes, quota_objects;
+  uint32_t usage_cache_ttl_s;
 };
 extern struct double_settings double_settings;
+extern const char *double_limited; /* "b", which all doubles have */
 void double_settings_reset(void);
 
 /* ---- Short forms ---- */
