@@ -67,6 +67,8 @@ static struct evbuffer *input_of(const struct dg_conn *conn)
   return conn->input;
 }
 
+static void set_input_terms(struct dg_conn *conn);
+
 /* Closing with unread bytes in the socket sends a reset, which may destroy our
  * answer on its way. So our side is closed first and the rest drained. */
 void dg_gate_linger(struct dg_conn *conn)
@@ -78,6 +80,7 @@ void dg_gate_linger(struct dg_conn *conn)
   if (conn->wire)
     dg_wire_end_output(conn->wire);
   (void)shutdown(conn->fd, SHUT_WR);
+  set_input_terms(conn); /* reading may be off: a handler was slower than the client */
 }
 
 static void drain_lingering(struct dg_conn *conn)

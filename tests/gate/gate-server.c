@@ -40,7 +40,7 @@ static const char *file_path;
 static struct dg_server *server;
 static struct dg_server_context context;
 static atomic_long pauses_ended; /* how often; LONG_MAX: for good */
-static atomic_long opened, released, done, cancelled_seen, readers_live, double_release;
+static atomic_long pausing, opened, released, done, cancelled_seen, readers_live, double_release;
 
 /* ---- Parameters of the query: "n=5&delay=3" -------------------------------------- */
 
@@ -73,14 +73,17 @@ static void pause_ms(const struct dg_exchange *x, uint64_t ms)
 {
   long ended = atomic_load(&pauses_ended);
 
-  for (; ms > 0 && ended != LONG_MAX && atomic_load(&pauses_ended) == ended; ms -= ms < 5 ? ms : 5) {
-    struct timespec left = {0, (long)(ms < 5 ? ms : 5) * 1000000};
+  if (ms == 0 || ended == LONG_MAX)
+    return;
+  atomic_fetch_add(&pausing, 1); /* `ended` is known: whoever is counted will go on when told */
+  for (; ms > 0 && atomic_load(&pauses_ended) == ended && !(x && is_cancelled(x));
+       ms -= MIN(ms, 5)) {
+    struct timespec left = {0, (long)MIN(ms, 5) * 1000000};
 
-    if (x && is_cancelled(x))
-      return;
     while (nanosleep(&left, &left) < 0 && errno == EINTR)
       ;
   }
+  atomic_fetch_sub(&pausing, 1);
 }
 
 /* ---- Handler state, to see that release() comes exactly once ---------------------- */
@@ -398,12 +401,12 @@ static int stats_fast(struct dg_exchange *x)
                   "{\"opened\":%ld,\"released\":%ld,\"done\":%ld,\"cancelled\":%ld,"
                   "\"readers\":%ld,\"double_release\":%ld,\"connections\":%u,\"active\":%u,"
                   "\"queued\":%u,\"idle_workers\":%u,\"workers\":%u,\"requests\":%" PRIu64
-                  ",\"sanitized\":%d}\n",
+                  ",\"pausing\":%ld,\"sanitized\":%d}\n",
                   atomic_load(&opened), atomic_load(&released), atomic_load(&done),
                   atomic_load(&cancelled_seen), atomic_load(&readers_live),
                   atomic_load(&double_release), stats.connections, stats.active_requests,
                   stats.queued_requests, stats.idle_workers, stats.worker_threads,
-                  stats.requests_total, SANITIZED);
+                  stats.requests_total, atomic_load(&pausing), SANITIZED);
   dg_respond(x, 200, "application/json", g_string_free_to_bytes(out));
   return 1;
 }

@@ -605,6 +605,17 @@ def a_stuck_worker_costs_504_and_nothing_else():
 
 
 @case
+def a_stuck_worker_costs_504_while_the_client_keeps_sending():
+    length = 24 << 20
+    with Gate("-t", 300) as server, server.connect() as c:
+        c.send(b"PUT /sink?delay=60000 HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % length)
+        for _ in range(length >> 16):
+            c.send(b"x" * 65536)
+        assert c.response().status == 504 and c.ends()
+        server.hurry()
+
+
+@case
 def connections_beyond_the_cap_are_closed():
     with Gate("-n", 5) as server:
         conns = [server.connect() for _ in range(5)]
@@ -665,7 +676,7 @@ def sigterm_lets_requests_finish():
         busy.request("GET", "/sleep?ms=60000")
         upload.send(b"PUT /sink HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nhello")
         partial.send(b"GET /tiny HTTP/1.1\r\n").taken()
-        server.until(lambda s: s["opened"] == 2, "not begun")
+        server.until(lambda s: s["opened"] == 2 and s["pausing"] == 1, "not begun")
         server.process.terminate()
         assert idle.ends()
         try:
@@ -674,7 +685,7 @@ def sigterm_lets_requests_finish():
             raise RuntimeError("still listening")
         except (ConnectionError, NoAnswer):
             pass
-        server.go_on()
+        server.go_on(pausing=0)
         upload.send(b"world")
         partial.send(HOST + b"\r\n")
         for c in busy, upload, partial:

@@ -218,8 +218,10 @@ class Gate(Server):
     binary = "gate-server"
     picks_port = True
 
-    def go_on(self):
-        """Ends the pauses of the handlers that run."""
+    def go_on(self, pausing=1):
+        """Ends the pauses of the handlers that run, once there are so many."""
+        if pausing:
+            self.until(lambda s: s["pausing"] >= pausing, "no pause")
         self.process.send_signal(signal.SIGUSR1)
 
     def hurry(self):

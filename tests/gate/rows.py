@@ -25,13 +25,14 @@ def target_of(response):
 
 
 def holds_only_with_the_gate(check, gate=(), plain=()):
-    with Plain(*plain) as server:
-        try:
-            check(server, lambda **more: server.connect(SHORT, **more))
-        except (AssertionError, ConnectionError):
-            pass
-        else:
-            raise AssertionError("plain libevhtp passes this check: it proves nothing")
+    for _ in range(5):  # some defects show only when two things meet
+        with Plain(*plain) as server:
+            try:
+                check(server, lambda **more: server.connect(SHORT, **more))
+            except (AssertionError, ConnectionError):
+                break
+    else:
+        raise AssertionError("plain libevhtp passes this check: it proves nothing")
     with Gate(*gate) as server:
         check(server, server.connect)
 
