@@ -13,6 +13,8 @@ const char *dg_client_address(const struct dg_request *request)
 {
   const char *peer = request->peer;
 
+  if (request->client[0])
+    return request->client;
   if (strncmp(peer, mapped, sizeof mapped - 1) == 0 && strchr(peer, '.'))
     return peer + sizeof mapped - 1;
   return peer;

@@ -19,6 +19,7 @@
 #include "common/banned.h"
 
 #define MAX_SIGNED_HEADERS 100
+#define REPEATED_FAILURES 3u /* fewer are typing errors */
 
 static const char unsigned_payload[] = "UNSIGNED-PAYLOAD";
 
@@ -84,13 +85,9 @@ void dg_identity_clear(struct dg_identity *identity)
  * the address together with the key, so that one broken client behind a shared
  * address does not lock the others out. */
 
-struct source {
-  char text[256];
-};
-
 /* An IPv6 client commands a whole /64, so that is what counts as its address.
  * access_key may be empty. */
-static struct dg_slice make_source(struct source *source, const char *client,
+static struct dg_slice make_source(struct dg_failure_source *source, const char *client,
                                    struct dg_slice access_key)
 {
   struct in6_addr address;
@@ -109,33 +106,60 @@ static struct dg_slice make_source(struct source *source, const char *client,
   return dg_slice_of(source->text, MIN((size_t)len, sizeof source->text - 1));
 }
 
+struct dg_slice dg_identity_source(const struct dg_identity *identity,
+                                   const struct dg_request *request,
+                                   struct dg_failure_source *ret_source)
+{
+  const char *client = dg_client_address(request);
+  struct dg_slice source;
+
+  if (identity->counted_with_key)
+    return make_source(ret_source, client, dg_slice_str(identity->access_key));
+  source = make_source(ret_source, client, DG_SLICE_NONE);
+  source.len--; /* without the bar */
+  return source;
+}
+
 static void count_failure(struct dg_access *access, const char *client, struct dg_slice access_key,
                           int64_t now_s, struct dg_identity *identity)
 {
-  struct source source;
+  struct dg_failure_source source;
+  uint32_t failures =
+      dg_limiter_fail(access->limiter, make_source(&source, client, access_key), now_s);
 
-  identity->delay_ms = dg_limiter_delay_ms(
-      dg_limiter_fail(access->limiter, make_source(&source, client, access_key), now_s));
+  identity->delay_ms = dg_limiter_delay_ms(failures);
+  identity->attempts = failures;
+  identity->counted_with_key = access_key.len > 0;
+  if (dg_limiter_is_too_many(access->limiter, failures))
+    identity->alarm = "brute_force_lockout";
+  else if (failures >= REPEATED_FAILURES)
+    identity->alarm = "repeated_auth_failure";
 }
 
 static int check_lockout(struct dg_access *access, const char *client, struct dg_slice access_key,
-                         int64_t now_s, struct dg_error *err)
+                         int64_t now_s, struct dg_identity *identity, struct dg_error *err)
 {
-  struct source source;
+  struct dg_failure_source source;
 
   if (dg_limiter_idle(access->limiter, now_s))
     return 0;
-  if (dg_limiter_locked(access->limiter, make_source(&source, client, DG_SLICE_NONE), now_s) ||
-      (access_key.len &&
-       dg_limiter_locked(access->limiter, make_source(&source, client, access_key), now_s)))
-    return dg_fail(err, DG_E_SLOW_DOWN, "locked out after too many failed attempts: %s", client);
-  return 0;
+  identity->attempts =
+      dg_limiter_locked(access->limiter, make_source(&source, client, DG_SLICE_NONE), now_s);
+  if (!identity->attempts && access_key.len) {
+    identity->attempts =
+        dg_limiter_locked(access->limiter, make_source(&source, client, access_key), now_s);
+    identity->counted_with_key = true;
+  }
+  if (!identity->attempts)
+    return 0;
+  identity->alarm = "brute_force_blocked";
+  return dg_fail(err, DG_E_SLOW_DOWN, "locked out after too many failed attempts: %s", client);
 }
 
 static void count_success(struct dg_access *access, const char *client, struct dg_slice access_key,
                           int64_t now_s)
 {
-  struct source source;
+  struct dg_failure_source source;
 
   if (dg_limiter_idle(access->limiter, now_s))
     return;
@@ -515,7 +539,7 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
   }
   copy_access_key(ret_identity, claim.access_key);
   ret_identity->presigned = claim.presigned;
-  if (check_lockout(access, client, claim.access_key, now_s, err) < 0)
+  if (check_lockout(access, client, claim.access_key, now_s, ret_identity, err) < 0)
     return fail_reason(ret_identity, "invalid_access_key");
   if (verify_claim(access, request, target, kind, &claim, now_s, ret_identity, err) < 0)
     return -1;
@@ -564,7 +588,7 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
                    "The field x-amz-date does not fit the date of x-amz-credential.");
   if (!dg_hex_decode(form->signature, signature, sizeof signature))
     return dg_fail(err, DG_E_INVALID_ARGUMENT, "The field x-amz-signature is no signature.");
-  if (check_lockout(access, client, access_key, now_s, err) < 0 ||
+  if (check_lockout(access, client, access_key, now_s, identity, err) < 0 ||
       key_use_begin(access, client, access_key, &scope, now_s, identity, &use, err) < 0)
     return -1;
   dg_hmac_sha256(use.key, sizeof use.key, form->policy, mac);

@@ -40,6 +40,12 @@ struct dg_identity {
    * invalid_presigned, invalid_access_key, user_disabled, replay,
    * form_post_denied, invalid_signature. Set on failure too. */
   const char *failure;
+  /* NULL, or what it is to whoever watches for attacks: repeated_auth_failure,
+   * brute_force_lockout (with this failure), brute_force_blocked (not even looked at).
+   * attempts: the failures that dg_identity_source() is held to account for. */
+  const char *alarm;
+  uint32_t attempts;
+  bool counted_with_key;
   /* How long the answer to this failure should wait: the more failures from one
    * source, the longer. 0: not at all. */
   uint32_t delay_ms;
@@ -88,6 +94,14 @@ int dg_identity_verify_form(struct dg_access *access, const struct dg_form_crede
 /* The request was answered with an error, so it changed nothing: clients repeat
  * it, and within the same second that gives the same signature. */
 void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity);
+
+/* What failures are counted by: the address, or its network, and perhaps the access
+ * key: "192.0.2.1|KEY". */
+struct dg_failure_source {
+  char text[256];
+};
+struct dg_slice dg_identity_source(const struct dg_identity *identity,
+                                   const struct dg_request *request, struct dg_failure_source *ret_source);
 
 void dg_identity_clear(struct dg_identity *identity);
 

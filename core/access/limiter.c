@@ -107,20 +107,25 @@ static struct entry *pick_victim(const struct dg_limiter *limiter, struct entry 
   return victim;
 }
 
-bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s)
+bool dg_limiter_is_too_many(const struct dg_limiter *limiter, uint32_t failures)
+{
+  return limiter->failures > 0 && failures >= limiter->failures;
+}
+
+uint32_t dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s)
 {
   uint8_t digest[32];
   struct entry *set, *entry;
-  bool locked;
+  uint32_t failures;
 
   if (dg_limiter_idle(limiter, now_s))
-    return false;
+    return 0;
   set = set_of(limiter, source, digest);
   (void)pthread_mutex_lock(&limiter->mutex);
   entry = find(set, digest);
-  locked = entry && entry->locked_until_s > now_s;
+  failures = entry && entry->locked_until_s > now_s ? entry->failures : 0;
   (void)pthread_mutex_unlock(&limiter->mutex);
-  return locked;
+  return failures;
 }
 
 uint32_t dg_limiter_delay_ms(uint32_t failures)

@@ -17,8 +17,12 @@ void dg_limiter_free(struct dg_limiter *limiter); /* NULL is fine */
 /* Is no failure remembered that still matters? Then nobody is locked out. */
 bool dg_limiter_idle(const struct dg_limiter *limiter, int64_t now_s);
 
-/* Is this source locked out? Sources are any text, an address or a pair. */
-bool dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+/* Is this source locked out? Then the failures that led there, else 0. Sources are
+ * any text, an address or a pair. */
+uint32_t dg_limiter_locked(struct dg_limiter *limiter, struct dg_slice source, int64_t now_s);
+
+/* Does so many failures start a lockout? */
+bool dg_limiter_is_too_many(const struct dg_limiter *limiter, uint32_t failures);
 
 /* Counts a failure and returns how many the window now holds, this one
  * included; 0 when nothing is limited. The one that reaches the limit starts the

@@ -146,6 +146,9 @@ struct dg_snapshot {
   uint32_t codec_concurrency, worker_threads, loop_threads;
   char *cache_dir, *spool_dir, *state_dir; /* state_dir: open multipart uploads; durable */
   char **base_domains;          /* virtual-host style, NULL-terminated, may be NULL */
+  bool trust_proxy_headers;     /* core/access/client.h */
+  struct dg_ip_range *trusted_proxies;
+  size_t trusted_proxy_count;
   uint32_t max_concurrent_requests, request_timeout_s, clock_skew_s, replay_window_s;
   /* The client's deadlines; bytes in body_min_bytes. max_connections 0: as many as descriptors
    * allow. */

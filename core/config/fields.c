@@ -63,6 +63,28 @@ static int apply_log(struct dg_snapshot *snapshot, const struct dg_config *advan
   return 0;
 }
 
+static int apply_proxies(struct dg_snapshot *snapshot, const struct dg_config *advanced,
+                         struct dg_error *err)
+{
+  g_auto(GStrv) words = dg_split_list(advanced->get_text(advanced, "trusted_proxy_cidrs"));
+
+  snapshot->trust_proxy_headers = advanced->get_bool(advanced, "trust_proxy_headers");
+  snapshot->trusted_proxies = g_new0(struct dg_ip_range, g_strv_length(words));
+  for (char **word = words; *word; word++)
+    if (!dg_ip_range_parse(*word, &snapshot->trusted_proxies[snapshot->trusted_proxy_count++]))
+      return dg_fail(err, DG_E_CONFIG,
+                     "advanced.trusted_proxy_cidrs: '%.60s' is neither an address nor a network "
+                     "such as 10.0.0.0/8",
+                     *word);
+  if (snapshot->trust_proxy_headers && !words[0])
+    dg_load_warn(snapshot, "advanced.trust_proxy_headers without trusted_proxy_cidrs: every client "
+                           "can say that it is another");
+  if (!snapshot->trust_proxy_headers && words[0])
+    dg_load_warn(snapshot, "advanced.trusted_proxy_cidrs has no effect without "
+                           "trust_proxy_headers");
+  return 0;
+}
+
 int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_config *advanced,
                                struct dg_error *err)
 {
@@ -70,7 +92,7 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   struct dg_bucket_config *defaults = &snapshot->bucket_defaults;
   int64_t workers = a->get_int(a, "worker_threads");
 
-  if (apply_log(snapshot, a, err) < 0)
+  if (apply_log(snapshot, a, err) < 0 || apply_proxies(snapshot, a, err) < 0)
     return -1;
   snapshot->listen_addr = g_strdup(a->get_text(a, "listen_addr"));
   snapshot->max_delta_ratio = sane_ratio(snapshot, a->get_double(a, "max_delta_ratio"));

@@ -65,6 +65,7 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot)
   g_free(snapshot->spool_dir);
   g_free(snapshot->state_dir);
   g_strfreev(snapshot->base_domains);
+  g_free(snapshot->trusted_proxies);
   g_free(snapshot->default_backend);
   g_ptr_array_unref(snapshot->backends);
   g_ptr_array_unref(snapshot->errors);

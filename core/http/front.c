@@ -6,8 +6,10 @@
 #include "common/clock.h"
 #include "common/slice.h"
 #include "core/access/admission.h"
+#include "core/access/client.h"
 #include "core/config/config.h"
 #include "core/engine/engine.h"
+#include "core/http/audit.h"
 #include "core/http/op.h"
 #include "core/http/payload.h"
 #include "core/http/policy.h"
@@ -98,7 +100,7 @@ static int admit(struct dg_exchange *x)
   switch (trace.decision) {
   case DG_ADMISSION_DENY:
     dg_log_warn(x->server->log, "admission.deny", "request_id=%s peer=%s block=%s", x->request.id,
-                x->request.peer, trace.matched);
+                dg_client_address(&x->request), trace.matched);
     dg_respond_denied(x, "Access denied by the admission block '%s'.", trace.matched);
     return -1;
   case DG_ADMISSION_REJECT:
@@ -139,6 +141,8 @@ static int identify(struct dg_exchange *x, bool admitted, struct dg_error *err)
   result = dg_identity_verify(x->server->access, &x->request, &x->target, dg_time_now_s(),
                               &x->identity, err);
   count_identity(x, result == 0);
+  if (result < 0)
+    dg_audit_identity(x);
   return result;
 }
 
@@ -177,6 +181,7 @@ int dg_front_route(struct dg_exchange *x)
                       endpoint ? NULL : (const char *const *)x->snapshot->base_domains,
                       &x->target, &err) < 0)
     return refuse(x, &err);
+  dg_client_resolve(x->snapshot, &x->request);
   if (endpoint)
     return route_endpoint(x);
   x->handler = handlers[x->target.op];
@@ -266,16 +271,22 @@ static void log_request(struct dg_exchange *x, double seconds)
     dg_log_write(x->server->log, level, "http.request",
                  "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
                  "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT " ms=%s",
-                 x->request.id, x->request.peer, user.text, x->request.method, path.text, name,
+                 x->request.id, dg_client_address(&x->request), user.text, x->request.method, path.text, name,
                  x->response.status, x->body_bytes, x->bytes_sent, took);
   else
     dg_log_write(
         x->server->log, level, "http.request",
         "request_id=%s peer=%s user=%s method=%s path=%s operation=%s status=%u "
         "in_bytes=%" G_GUINT64_FORMAT " out_bytes=%" G_GUINT64_FORMAT " ms=%s error=%d detail=%s",
-        x->request.id, x->request.peer, user.text, x->request.method, path.text, name,
+        x->request.id, dg_client_address(&x->request), user.text, x->request.method, path.text, name,
         x->response.status, x->body_bytes, x->bytes_sent, took, x->error.code,
         DG_LOG_QUOTED(dg_slice_str(x->error.detail)));
+}
+
+/* Did everyone's rights serve this request? */
+static bool is_stranger(const struct dg_exchange *x)
+{
+  return x->identity.kind == DG_IDENTITY_ANONYMOUS && x->identity.access_key[0] == '$';
 }
 
 void dg_front_done(struct dg_exchange *x)
@@ -284,6 +295,8 @@ void dg_front_done(struct dg_exchange *x)
 
   if (x->response.status >= 400 || x->response.status == 0)
     dg_identity_forgive(x->server->access, &x->identity);
+  else if (is_stranger(x))
+    dg_audit(x, "public_read");
   count_request(x, seconds);
   log_request(x, seconds);
 }

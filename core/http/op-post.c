@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/uri.h"
 #include "core/access/identity.h"
+#include "core/http/audit.h"
 #include "core/http/policy.h"
 #include "core/observe/metrics.h"
 #include "core/s3/answers.h"
@@ -74,6 +75,8 @@ static int check_identity(struct dg_exchange *x, const struct post *post, struct
                                      dg_time_now_s(), &x->identity, err);
   dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, verified < 0 ? "failure" : "success", NULL,
                  NULL, 1);
+  if (verified < 0)
+    dg_audit_identity(x);
   if (verified < 0 && x->identity.failure)
     dg_metrics_add(metrics, DG_METRIC_AUTH_FAILURES_TOTAL, x->identity.failure, NULL, NULL, 1);
   return verified;

@@ -253,22 +253,20 @@ static size_t format_message(char message[LINE_BYTES], const char *format, va_li
   return len;
 }
 
-void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const char *format, ...)
+DG_PRINTF(5, 0)
+static void write_line(struct dg_log *log, uint32_t level, const char *event, bool has_pairs,
+                       const char *format, va_list args)
 {
   struct line line; /* not cleared as a whole: every request would pay for it */
   char stamp[40], message[LINE_BYTES];
   const char *level_name;
   size_t stamp_len, message_len;
-  va_list args;
 
   if (!dg_log_enabled(log, level) || level == 0 || level >= G_N_ELEMENTS(level_names))
     return;
   line.len = 0;
   line.is_cut = false;
-  va_start(args, format);
   message_len = format_message(message, format, args);
-  va_end(args);
-
   stamp_len = format_time(stamp, sizeof stamp);
   level_name = level_names[level];
   if (log->format == DG_LOG_FORMAT_JSON) {
@@ -279,7 +277,10 @@ void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const c
     line_add(&line, "\",\"event\":\"", 11);
     line_add(&line, event, strlen(event));
     line_add(&line, "\"", 1);
-    add_json_members(&line, message);
+    if (has_pairs)
+      add_json_members(&line, message);
+    else
+      add_json_member(&line, "message", strlen("message"), message, message_len);
     line.text[line.len++] = '}';
   } else {
     line_add(&line, stamp, stamp_len);
@@ -293,4 +294,22 @@ void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const c
   }
   line.text[line.len++] = '\n';
   emit(log, line.text, line.len);
+}
+
+void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const char *format, ...)
+{
+  va_list args;
+
+  va_start(args, format);
+  write_line(log, level, event, /* has_pairs= */ true, format, args);
+  va_end(args);
+}
+
+void dg_log_line(struct dg_log *log, uint32_t level, const char *event, const char *format, ...)
+{
+  va_list args;
+
+  va_start(args, format);
+  write_line(log, level, event, /* has_pairs= */ false, format, args);
+  va_end(args);
 }

@@ -26,6 +26,11 @@ void dg_log_set_level(struct dg_log *log, uint32_t level);
 DG_PRINTF(4, 5)
 void dg_log_write(struct dg_log *log, uint32_t level, const char *event, const char *format, ...);
 
+/* The same of a line whose form others set: it is no pairs, and one "message" in
+ * JSON. */
+DG_PRINTF(4, 5)
+void dg_log_line(struct dg_log *log, uint32_t level, const char *event, const char *format, ...);
+
 #define dg_log_error(log, event, ...) dg_log_write((log), DG_LOG_ERROR, (event), __VA_ARGS__)
 #define dg_log_warn(log, event, ...) dg_log_write((log), DG_LOG_WARN, (event), __VA_ARGS__)
 #define dg_log_info(log, event, ...) dg_log_write((log), DG_LOG_INFO, (event), __VA_ARGS__)

@@ -22,7 +22,8 @@ struct dg_request {
   int64_t content_length;        /* -1: no such header */
   const struct dg_pair *headers; /* in order, names as sent, values trimmed */
   uint32_t header_count;
-  char peer[64];                 /* address of the client, without port */
+  char peer[64];                 /* address of the connection's other end, without port */
+  char client[64];               /* of the client behind it, if a proxy said so; else "" */
   char id[DG_REQUEST_ID_LEN + 1]; /* a UUID: x-amz-request-id and the log */
 };
 

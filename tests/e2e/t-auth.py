@@ -3,6 +3,7 @@
 """Who may do what, and how payloads are protected: SigV4 in headers and
 queries, the five payload modes, clock skew, replay, open mode."""
 import base64
+import re
 import zlib
 from lib import *
 
@@ -273,6 +274,18 @@ def a_cut_upload_changes_nothing():
         same(stored(key), b"before")
 
 
+def special_lines(server, kind, least):
+    """The lines of that kind, once there are so many."""
+    deadline = time.monotonic() + 30
+    while True:
+        lines = [line[line.index(kind + " | "):] for line in server.log().splitlines()
+                 if kind + " | " in line]
+        if len(lines) >= least:
+            return lines
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.02)
+
+
 @case
 def mutations_are_not_replayed():
     other = Server(env={"DGP_REPLAY_WINDOW_SECS": "60"})
@@ -285,6 +298,10 @@ def mutations_are_not_replayed():
     answer = send("PUT")
     same((answer.status, answer.code), (400, "InvalidArgument"))
     assert b"replay" in answer.body.lower()
+    lines = special_lines(other, "AUDIT", 1)
+    assert re.fullmatch(r"AUDIT \| action=replay_rejected \| user=%s \| target=PutObject \| "
+                        r"ip=127.0.0.1 \| ua=\S+ \| bucket=auth \| path=key" % ACCESS_KEY,
+                        lines[0]), lines
     headers = {}
     sign_headers(other, "GET", "/auth/key", {}, headers, None)
     for _ in range(3):
@@ -360,6 +377,14 @@ def failures_slow_down_and_lock_out_as_configured():
         time.sleep(0.05)
     assert time.monotonic() - locked_at > 0.9
     other.stop()
+    lines = special_lines(other, "SECURITY", 20)
+    events = [re.fullmatch(r"SECURITY \| event=(\S+) \| ip=127.0.0.1 \| bucket_key=127.0.0.1\\\|%s "
+                           r"\| trust_proxy=false \| attempts=(\d+) \| reason=(\S+) \| ua=\S+"
+                           % ACCESS_KEY, line).groups() for line in lines]
+    same(events[:8 + 9], [("repeated_auth_failure", str(n), "invalid_signature")
+                          for n in (*range(3, 11), *range(3, 12))])
+    same(events[17], ("brute_force_lockout", "12", "invalid_signature"))
+    same(set(events[18:]), {("brute_force_blocked", "12", "invalid_access_key")})
 
 
 @case
@@ -392,6 +417,41 @@ def a_limit_of_0_neither_slows_down_nor_locks_out():
         same(other.request("GET", "/", headers=headers, sign=False).code, "AccessDenied")
     assert time.monotonic() - started < 5
     other.stop()
+
+
+@case
+def lines_for_machines_cannot_be_forged_and_are_whole_in_json():
+    other = Server(env={"DGP_LOG_FORMAT": "json", "DGP_TRUST_PROXY_HEADERS": "true",
+                        "DGP_TRUSTED_PROXY_CIDRS": "127.0.0.0/8"})
+    agent = 'evil | event=x" \\ ' + "u" * 300
+    for number in range(3):
+        headers = {"User-Agent": agent, "X-Forwarded-For": "192.0.2.66, 127.0.0.2"}
+        sign_headers(other, "GET", "/", {}, headers, None, access_key="no|body")
+        same(other.request("GET", "/", headers=headers, sign=False).code, "AccessDenied")
+    other.stop()
+    lines = [json.loads(line) for line in other.log().splitlines() if "SECURITY |" in line]
+    same(len(lines), 1)
+    same((lines[0]["level"].lower(), lines[0]["event"]), ("warn", "security"))
+    shown = agent.replace("\\", "\\\\").replace("|", "\\|")
+    wanted = ("SECURITY | event=repeated_auth_failure | ip=192.0.2.66 | bucket_key=192.0.2.66 | "
+              "trust_proxy=true | attempts=3 | reason=invalid_access_key | ua=")
+    assert lines[0]["message"].startswith(wanted), lines
+    said = lines[0]["message"][len(wanted):]
+    assert shown.startswith(said) and 256 <= len(said) <= 260, said
+    assert '"peer":"192.0.2.66"' in other.log()
+
+
+@case
+def forms_that_are_refused_are_audited():
+    other = Server()
+    fields = b"".join(b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % pair
+                      for pair in ((b"key", b"k"), (b"file", b"data")))
+    answer = other.request("POST", "/auth", body=fields + b"--b--\r\n", sign=False,
+                           headers={"Content-Type": "multipart/form-data; boundary=b"})
+    same(answer.status, 403)
+    other.stop()
+    lines = special_lines(other, "AUDIT", 1)
+    assert len(lines) == 1 and "action=s3_post_denied | user=- | target=" in lines[0], lines
 
 
 main()

@@ -61,6 +61,26 @@ def listed(client, bucket, **params):
 
 
 @case
+def what_strangers_read_is_audited_and_what_others_do_is_not():
+    def lines(name):
+        return [line[line.index("AUDIT | "):] for line in server.log().splitlines()
+                if "AUDIT | " in line and name in line]
+    s3.put_object(Bucket="whole", Key="audit|ed", Body=b"x")
+    same(server.request("GET", "/whole/audit%7Ced", sign=False,
+                        headers={"User-Agent": "curious"}).status, 200)
+    same(server.request("HEAD", "/whole/audit%7Ced", sign=False).status, 200)
+    same(server.request("GET", "/whole/audit-absent", sign=False).status, 404)
+    same(s3.get_object(Bucket="whole", Key="audit|ed")["Body"].read(), b"x")
+    deadline = time.monotonic() + 30
+    while len(lines("path=audit")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    s3.delete_object(Bucket="whole", Key="audit|ed")
+    same(len(lines("path=audit")), 2)
+    same(lines("curious"), ["AUDIT | action=public_read | user=$anonymous | target=GetObject | "
+                            "ip=127.0.0.1 | ua=curious | bucket=whole | path=audit\\|ed"])
+
+
+@case
 def everyone_reads_below_a_public_prefix_and_nowhere_else():
     for key in KEYS:
         path = "/some/" + key

@@ -6,6 +6,7 @@
 
 #include "common/slice.h"
 #include "core/access/admission.h"
+#include "core/access/client.h"
 #include "core/access/glob.h"
 #include "core/access/public.h"
 #include "request-text.h"
@@ -219,6 +220,117 @@ START_TEST(patterns_cover_the_whole_text)
 }
 END_TEST
 
+/* ---- Who the client is ----------------------------------------------------------- */
+
+#define BELIEVE CREDENTIALS "advanced: {trust_proxy_headers: true}\n"
+#define TRUST                                                                          \
+  CREDENTIALS "advanced: {trust_proxy_headers: true, trusted_proxy_cidrs: "            \
+              "[10.0.0.0/8, 192.0.2.7, '2001:db8::/32']}\n"
+#define FOR "X-Forwarded-For: "
+
+START_TEST(the_client_is_who_trusted_proxies_say)
+{
+  static const struct {
+    const char *config, *peer, *headers, *client;
+  } rows[] = {
+      /* Nobody is trusted unless the operator says so. */
+      {CREDENTIALS, "10.0.0.1", FOR "198.51.100.1\nX-Real-IP: 198.51.100.2\n", "10.0.0.1"},
+      {CREDENTIALS "advanced: {trusted_proxy_cidrs: 0.0.0.0/0}\n", "10.0.0.1",
+       FOR "198.51.100.1\n", "10.0.0.1"},
+      /* Everyone is. */
+      {BELIEVE, "203.0.113.9", FOR "198.51.100.1, 10.0.0.2\n", "198.51.100.1"},
+      {BELIEVE, "203.0.113.9", FOR "unknown, 10.0.0.2\nX-Real-IP: 198.51.100.2\n",
+       "198.51.100.2"},
+      {BELIEVE, "203.0.113.9", "X-Real-IP: [2001:DB8:0::2]:80\n", "2001:db8::2"},
+      {BELIEVE, "203.0.113.9", "X-Real-IP: 10.0.0.0/8\n", "203.0.113.9"},
+      {BELIEVE, "203.0.113.9", FOR "\n", "203.0.113.9"},
+      {BELIEVE, "::ffff:203.0.113.9", "", "203.0.113.9"},
+      /* The first from the right that is not trusted. */
+      {TRUST, "10.0.0.1", FOR "198.51.100.1\n", "198.51.100.1"},
+      {TRUST, "10.0.0.1", FOR "1.1.1.1, 198.51.100.1\n", "198.51.100.1"},
+      {TRUST, "10.0.0.1", FOR "1.1.1.1, 198.51.100.1,192.0.2.7 ,\t10.9.9.9\n", "198.51.100.1"},
+      {TRUST, "10.0.0.1", FOR "1.1.1.1, 198.51.100.1\nX-Other: 2.2.2.2\nx-forwarded-for: 10.2.2.2\n",
+       "198.51.100.1"},
+      {TRUST, "10.0.0.1", FOR "1.1.1.1\n" FOR "198.51.100.1\n", "198.51.100.1"},
+      {TRUST, "::ffff:10.0.0.1", FOR "::ffff:198.51.100.1\n", "198.51.100.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1:4711\n", "198.51.100.1"},
+      {TRUST, "2001:db8::1", FOR "2001:db9::1\n", "2001:db9::1"},
+      {TRUST, "2001:db8::1", FOR "[2001:db9::1]\n", "2001:db9::1"},
+      {TRUST, "2001:db8::1", FOR "[2001:db9::1]:443\n", "2001:db9::1"},
+      /* All are trusted: the farthest. */
+      {TRUST, "10.0.0.1", FOR "10.3.3.3, 10.2.2.2\n", "10.3.3.3"},
+      /* A stranger says what he likes. */
+      {TRUST, "203.0.113.9", FOR "198.51.100.1\n", "203.0.113.9"},
+      {TRUST, "192.0.2.8", FOR "198.51.100.1\n", "192.0.2.8"},
+      {TRUST, "10.0.0.1", "X-Real-IP: 198.51.100.2\nForwarded: for=198.51.100.3\n", "10.0.0.1"},
+      /* What is no address ends the row: whoever passed it on is the client. */
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, unknown\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, , 10.2.2.2\n", "10.2.2.2"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, _hidden, 10.2.2.2\n", "10.2.2.2"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, 10.2.2.2/8\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, 010.2.2.2.\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, [10.2.2.2\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, fe80::1%eth0\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "198.51.100.1, 198.51.100.2 10.2.2.2\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR ",,,,\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "]\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR "[]:1\n", "10.0.0.1"},
+      {TRUST, "10.0.0.1", FOR ":\n", "10.0.0.1"},
+      {TRUST, "", FOR "198.51.100.1\n", ""},
+  };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *head = g_strdup_printf("GET / HTTP/1.1\nHost: h\n%s", rows[i].headers);
+    struct dg_snapshot *snapshot = config_loaded(rows[i].config);
+    struct request_text text;
+
+    request_text_init(&text, head);
+    (void)g_strlcpy(text.request.peer, rows[i].peer, sizeof text.request.peer);
+    dg_client_resolve(snapshot, &text.request);
+    ck_assert_msg(!strcmp(dg_client_address(&text.request), rows[i].client),
+                  "row %zu: %s, not %s", i, dg_client_address(&text.request), rows[i].client);
+    request_text_clear(&text);
+    dg_snapshot_unref(snapshot);
+  }
+}
+END_TEST
+
+START_TEST(a_row_of_proxies_without_end_is_not_followed)
+{
+  struct dg_snapshot *snapshot = config_loaded(TRUST);
+  g_autoptr(GString) head = g_string_new("GET / HTTP/1.1\nHost: h\n" FOR "198.51.100.1");
+  struct request_text text;
+
+  for (int i = 0; i < 5000; i++)
+    g_string_append(head, ", 10.0.0.2");
+  g_string_append_c(head, '\n');
+  request_text_init(&text, head->str);
+  (void)g_strlcpy(text.request.peer, "10.0.0.1", sizeof text.request.peer);
+  dg_client_resolve(snapshot, &text.request);
+  ck_assert_str_eq(dg_client_address(&text.request), "10.0.0.2");
+  request_text_clear(&text);
+  dg_snapshot_unref(snapshot);
+}
+END_TEST
+
+START_TEST(trusted_proxies_are_checked_when_they_are_read)
+{
+  struct dg_snapshot *snapshot;
+
+  config_refused(CREDENTIALS "advanced: {trust_proxy_headers: true, trusted_proxy_cidrs: "
+                             "[10.0.0.0/8, 10.0.0.0/33]}\n",
+                 DG_E_CONFIG, "advanced.trusted_proxy_cidrs: '10.0.0.0/33' is neither");
+  snapshot = config_loaded(BELIEVE);
+  ck_assert(config_warned(snapshot, "every client can say that it is another"));
+  dg_snapshot_unref(snapshot);
+  g_setenv("DGP_TRUST_PROXY_HEADERS", "true", TRUE);
+  g_setenv("DGP_TRUSTED_PROXY_CIDRS", "10.0.0.0/8,2001:db8::/32", TRUE);
+  snapshot = config_loaded(CREDENTIALS);
+  ck_assert(snapshot->trust_proxy_headers && snapshot->trusted_proxy_count == 2);
+  dg_snapshot_unref(snapshot);
+}
+END_TEST
+
 int main(void)
 {
   TCase *tests = tcase_create("admission");
@@ -227,5 +339,8 @@ int main(void)
   tcase_add_test(tests, a_maintenance_flag_holds_while_the_gate_is_armed);
   tcase_add_test(tests, the_first_match_decides_then_public_prefixes_then_authentication);
   tcase_add_test(tests, patterns_cover_the_whole_text);
+  tcase_add_test(tests, the_client_is_who_trusted_proxies_say);
+  tcase_add_test(tests, a_row_of_proxies_without_end_is_not_followed);
+  tcase_add_test(tests, trusted_proxies_are_checked_when_they_are_read);
   return config_run(tests);
 }
