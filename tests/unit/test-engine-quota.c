@@ -388,7 +388,8 @@ START_TEST(while_it_is_counted_a_bucket_may_shrink)
     assert_ok(put(key, 100));
   }
   double_engine_close(&engine);
-  ck_assert_int_eq(dg_fault_set("engine.quota.row:delay_100", &err), 0);
+  /* Slow enough for what follows, on a slow machine too. */
+  ck_assert_int_eq(dg_fault_set("engine.quota.row:delay_400:1-30", &err), 0);
   open_limited(1000, 0);
   ck_assert(!look().known);
   assert_ok(double_delete(&engine, "b", "00", &err));
@@ -397,7 +398,6 @@ START_TEST(while_it_is_counted_a_bucket_may_shrink)
   ck_assert(!look().known);
   ck_assert_int_eq(put("new", 50), -1);
   ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
-  ck_assert_int_eq(dg_fault_set(NULL, &err), 0);
   wait_until_known();
   assert_use(48, 4750);
   assert_ok(put("new", 50));
@@ -494,10 +494,104 @@ START_TEST(exactly_as_many_puts_succeed_as_fit)
 }
 END_TEST
 
+/* ---- Death ----------------------------------------------------------------------------------------- */
+
+static void set_up_real(void)
+{
+  memset(&double_codec, 0, sizeof double_codec);
+  double_settings_reset();
+  double_settings.quota_bytes = 1 << 30;
+  double_limited = "bucket";
+  dir = double_real_dir();
+  double_real_open(&engine, dir);
+  assert_ok(dg_engine_bucket_create(engine.engine, &double_call, double_str("bucket"), &err));
+  wait_until_known();
+  double_engine_close(&engine);
+}
+
+static void tear_down_real(void)
+{
+  double_real_open(&engine, dir);
+  engine.owns_dir = true;
+  double_engine_close(&engine);
+  g_free(dir);
+}
+
+static void put_real(const char *key, GBytes *body)
+{
+  (void)double_put(&engine, "bucket", key, body, NULL, &err);
+}
+
+static void copy_real(const char *source, const char *key)
+{
+  struct dg_copy_request request = {.source_bucket = double_str("bucket"),
+                                    .source_key = double_str(source),
+                                    .bucket = double_str("bucket"),
+                                    .key = double_str(key)};
+  struct dg_put_result result;
+  int64_t modified_s;
+
+  (void)dg_engine_copy(engine.engine, &double_call, &request, &result, &modified_s, &err);
+}
+
+/* Whatever is there already: each kind of change. */
+static void change_everything(void)
+{
+  g_autoptr(GBytes) body = double_bytes(30000, 1);
+  g_autoptr(GBytes) near = double_edit(body, 10000, 10, 1);
+  g_autoptr(GBytes) other = double_bytes(20000, 2);
+
+  put_real("d/a.zip", body);
+  put_real("d/b.zip", near);
+  put_real("d/b.zip", other); /* plain over a delta */
+  put_real("d/b.zip", body);  /* and back */
+  copy_real("d/b.zip", "copy.zip");
+  copy_real("d/b.zip", "d/a.zip");
+  (void)double_delete(&engine, "bucket", "d/a.zip", &err);
+  (void)double_delete(&engine, "bucket", "d/b.zip", &err);
+  (void)double_delete(&engine, "bucket", "copy.zip", &err);
+}
+
+/* True: it was killed at its n-th fault point. */
+static bool die_at(unsigned n)
+{
+  g_autofree char *rule = g_strdup_printf("*:kill:%u", n);
+  pid_t pid = fork();
+  int status;
+
+  if (pid == 0) {
+    double_real_open(&engine, dir);
+    wait_for_counts(1);
+    (void)dg_fault_set(rule, &err);
+    change_everything();
+    _exit(0);
+  }
+  ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+  ck_assert(WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  return WIFSIGNALED(status);
+}
+
+START_TEST(a_kill_at_any_fault_point_leaves_figures_that_are_true)
+{
+  unsigned n = 1;
+
+  for (; die_at(n); n++) {
+    double_real_open(&engine, dir);
+    wait_for_counts(1);
+    ck_assert_msg(counts("same") == 1, "step %u: %u first, %u corrected", n, counts("first"),
+                  counts("corrected"));
+    ck_assert_uint_eq(look().change_count, 0);
+    double_engine_close(&engine);
+  }
+  ck_assert_uint_gt(n, 60);
+}
+END_TEST
+
 static Suite *quota_suite(void)
 {
   Suite *suite = suite_create("engine quota");
   TCase *cases = tcase_create("quota");
+  TCase *deaths = tcase_create("deaths");
 
   tcase_set_timeout(cases, 180);
   tcase_add_checked_fixture(cases, setup, teardown);
@@ -516,6 +610,10 @@ static Suite *quota_suite(void)
   tcase_add_test(cases, counts_beside_writers_agree_with_them);
   tcase_add_test(cases, exactly_as_many_puts_succeed_as_fit);
   suite_add_tcase(suite, cases);
+  tcase_set_timeout(deaths, 300);
+  tcase_add_checked_fixture(deaths, set_up_real, tear_down_real);
+  tcase_add_test(deaths, a_kill_at_any_fault_point_leaves_figures_that_are_true);
+  suite_add_tcase(suite, deaths);
   return suite;
 }
 
