@@ -21,7 +21,8 @@
 
 /* ---- Files ----------------------------------------------------------------------------- */
 
-static void remove_files(const char *dir_path)
+/* All but those with the names in `kept`; NULL: all. */
+static void remove_files(const char *dir_path, GHashTable *kept)
 {
   g_autoptr(GDir) dir = g_dir_open(dir_path, 0, NULL);
   const char *name;
@@ -29,7 +30,8 @@ static void remove_files(const char *dir_path)
   while (dir && (name = g_dir_read_name(dir))) {
     g_autofree char *path = g_build_filename(dir_path, name, NULL);
 
-    (void)g_unlink(path);
+    if (!kept || !g_hash_table_contains(kept, name))
+      (void)g_unlink(path);
   }
 }
 
@@ -83,7 +85,7 @@ void dg_quota_dir_open(struct dg_quota *quota, bool used)
 
   /* Without the number of the run before, nobody knows what its files missed. */
   if (before == 0)
-    remove_files(dir);
+    remove_files(dir, NULL);
   if (!used)
     return;
   quota->prepared = true;
@@ -95,21 +97,47 @@ void dg_quota_dir_open(struct dg_quota *quota, bool used)
     quota->dir = g_steal_pointer(&dir);
   if (quota->dir)
     return;
-  remove_files(dir);
+  remove_files(dir, NULL);
   dg_log_warn(quota->engine->log, "quota.dir", "cause=%s",
               DG_LOG_QUOTED(dg_slice_str(err.detail)));
 }
 
-static char *file_of(const struct dg_quota *quota, const char *place)
+#define NAME_BYTES 33 /* of a file, with its NUL */
+
+static void name_of(const char *place, char name[NAME_BYTES])
 {
   uint8_t digest[32];
-  char name[65];
+
+  dg_sha256(place, strlen(place), digest);
+  dg_hex_encode(digest, (NAME_BYTES - 1) / 2, name);
+}
+
+static char *file_of(const struct dg_quota *quota, const char *place)
+{
+  char name[NAME_BYTES];
+
+  name_of(place, name);
+  return quota->dir ? g_build_filename(quota->dir, name, NULL) : NULL;
+}
+
+/* Of buckets that had a quota once. Nobody believes these any more. */
+static void remove_strangers_locked(const struct dg_quota *quota)
+{
+  g_autoptr(GHashTable) kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  GHashTableIter iter;
+  gpointer place;
 
   if (!quota->dir)
-    return NULL;
-  dg_sha256(place, strlen(place), digest);
-  dg_hex_encode(digest, 16, name);
-  return g_build_filename(quota->dir, name, NULL);
+    return;
+  g_hash_table_add(kept, g_strdup(RUN_FILE));
+  g_hash_table_iter_init(&iter, quota->books);
+  while (g_hash_table_iter_next(&iter, &place, NULL)) {
+    char name[NAME_BYTES];
+
+    name_of(place, name);
+    g_hash_table_add(kept, g_strdup(name));
+  }
+  remove_files(quota->dir, kept);
 }
 
 /* ---- Books -------------------------------------------------------------------------------- */
@@ -320,6 +348,8 @@ void dg_quota_sync(struct dg_quota *quota, const struct dg_call *call)
     note_bucket(quota, call, names->pdata[i], start);
   g_mutex_lock(&quota->mutex);
   drop_books_locked(quota);
+  if (start)
+    remove_strangers_locked(quota);
   g_mutex_unlock(&quota->mutex);
   g_atomic_int_set(&quota->synced, 1);
   dg_view_unref(view);

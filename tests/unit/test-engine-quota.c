@@ -15,6 +15,7 @@
 #include "core/engine/quota-internal.h"
 #include "core/observe/metrics.h"
 #include "engine-double.h"
+#include "engine-double-private.h"
 
 #define FLEXIBLE (DG_CAP_LATE_NAME | DG_CAP_READ_BACK | DG_CAP_VALIDATOR | DG_CAP_PUT_ATOMIC)
 #define WAIT_S 60
@@ -345,6 +346,69 @@ START_TEST(a_run_without_the_quota_makes_the_next_one_count)
 }
 END_TEST
 
+static guint files_of_quotas(void)
+{
+  g_autofree char *path = g_build_filename(dir, "state", "quota", NULL);
+  g_autoptr(GDir) files = g_dir_open(path, 0, NULL);
+  guint count = 0;
+
+  while (files && g_dir_read_name(files))
+    count++;
+  return count;
+}
+
+START_TEST(files_of_former_quotas_are_removed)
+{
+  open_limited(10, 0);
+  assert_ok(put("a", 1));
+  ck_assert_uint_eq(files_of_quotas(), 2); /* one counts the runs */
+  double_engine_close(&engine);
+  double_limited = "c";
+  open_limited(10, 0);
+  wait_for_counts(1);
+  ck_assert_uint_eq(files_of_quotas(), 2);
+  double_engine_close(&engine);
+  open_free();
+  ck_assert_uint_eq(files_of_quotas(), 0);
+}
+END_TEST
+
+/* A put that began while nobody counted, and ends when somebody does. */
+static gpointer put_slowly(gpointer unused)
+{
+  struct dg_error error;
+  g_autoptr(GBytes) body = double_bytes(300, 1);
+
+  (void)unused;
+  ck_assert_int_eq(double_put(&engine, "b", "slow", body, NULL, &error), 0);
+  return NULL;
+}
+
+START_TEST(a_quota_given_by_a_reload_waits_for_changes_that_began_without_it)
+{
+  struct dg_named_backend backend = {.name = "default"};
+  struct dg_engine_params params = {.backends = &backend, .backend_count = 1};
+  struct dg_view *old;
+  GThread *thread;
+
+  ck_assert_int_eq(dg_fault_set("engine.put.passthrough:delay_1500:1", &err), 0);
+  open_free();
+  thread = g_thread_new("slow", put_slowly, NULL);
+  while (double_store_steps(store) == 0)
+    g_usleep(1000);
+  g_usleep(300000); /* into its commit; later is no error, and no test */
+  double_settings.quota_objects = 10;
+  dg_snapshot_unref(engine.snapshot);
+  engine.snapshot = params.snapshot = double_snapshot_new(dir);
+  backend.backend = engine.backend;
+  dg_engine_replace(engine.engine, &params, &old);
+  wait_for_counts(1);
+  (void)g_thread_join(thread);
+  dg_view_unref(old);
+  assert_use(1, 300);
+}
+END_TEST
+
 START_TEST(a_bucket_made_anew_begins_at_nothing)
 {
   open_limited(1, 0);
@@ -604,6 +668,8 @@ static Suite *quota_suite(void)
   tcase_add_test(cases, what_nobody_could_look_at_is_settled_once_the_storage_is_back);
   tcase_add_test(cases, a_bucket_that_is_new_to_its_quota_is_counted_first);
   tcase_add_test(cases, a_run_without_the_quota_makes_the_next_one_count);
+  tcase_add_test(cases, files_of_former_quotas_are_removed);
+  tcase_add_test(cases, a_quota_given_by_a_reload_waits_for_changes_that_began_without_it);
   tcase_add_test(cases, a_bucket_made_anew_begins_at_nothing);
   tcase_add_test(cases, what_others_wrote_is_found_by_the_next_count);
   tcase_add_test(cases, while_it_is_counted_a_bucket_may_shrink);
