@@ -4,7 +4,9 @@
 and with others who write behind the server's back."""
 import concurrent.futures
 import html
+import re
 from lib import *
+from target import CRYPT_KEY, Upstream, s3_backend
 
 LIMITS = {"bytes": {"quota_bytes": 1000}, "objects": {"quota_objects": 3},
           "edge-bytes": {"quota_bytes": 2050}, "edge-objects": {"quota_objects": 17},
@@ -294,6 +296,37 @@ def a_bucket_made_anew_begins_at_nothing():
     put("again", "a", 1)
     refused("again", "b", 1)
     same(use("again"), (1, 1))
+
+
+@case
+def deltas_over_s3_and_sealed_bodies_count_as_their_plaintext():
+    store = Upstream()
+    v = versions(300000, 3)
+    backend = s3_backend(store, encryption={"mode": "aes256-gcm-proxy", "key": CRYPT_KEY})
+    other = Server(config={"storage": {"backends": [backend], "buckets": {
+        "remote": {"quota_bytes": 1000000}}}})
+    client = other.client()
+    client.create_bucket(Bucket="remote")
+    for number, data in enumerate(v):
+        client.put_object(Bucket="remote", Key="d/%d.zip" % number, Body=data)
+    put("remote", "plain", 90000, client)
+    same(error_of(put, "remote", "over", 10001, client), REFUSED)
+    put("remote", "fits", 10000, client)
+    gauge = lambda: re.search(r'bucket_logical_bytes{bucket="remote"} (.*)',
+                              other.request("GET", "/_/metrics", sign=False).body.decode())
+    same(gauge().group(1), "1000000")
+    # Counted anew by someone who knows nothing of it.
+    other.stop()
+    for name in ("state", "cache"):
+        shutil.rmtree(os.path.join(other.root, name))
+    other.start()
+    wait_for(gauge)
+    same(gauge().group(1), "1000000")
+    same(error_of(put, "remote", "over", 1, client), REFUSED)
+    client.delete_object(Bucket="remote", Key="d/1.zip")
+    put("remote", "over", 300000, client)
+    same(gauge().group(1), "1000000")
+    other.drop()
 
 
 def reload(other, config):
