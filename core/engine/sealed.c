@@ -310,6 +310,41 @@ static int sealed_probe(void *self, const struct dg_call *call, struct dg_error 
   return dg_backend_probe(((struct dg_sealed *)self)->inner, call, err);
 }
 
+static int sealed_share(void *self, const struct dg_call *call, struct dg_error *err)
+{
+  return dg_backend_share(((struct dg_sealed *)self)->inner, call, err);
+}
+
+static int sealed_lease_take(void *self, const struct dg_call *call, struct dg_slice bucket,
+                             struct dg_slice prefix, uint32_t ttl_ms, uint32_t *ret_flags,
+                             struct dg_error *err)
+{
+  return dg_backend_lease_take(((struct dg_sealed *)self)->inner, call, bucket, prefix, ttl_ms,
+                               ret_flags, err);
+}
+
+static int sealed_lease_renew(void *self, const struct dg_call *call, struct dg_slice bucket,
+                              struct dg_slice prefix, uint32_t ttl_ms, struct dg_error *err)
+{
+  return dg_backend_lease_renew(((struct dg_sealed *)self)->inner, call, bucket, prefix, ttl_ms,
+                                err);
+}
+
+static int sealed_lease_give(void *self, const struct dg_call *call, struct dg_slice bucket,
+                             struct dg_slice prefix, int32_t keep, uint32_t *ret_wait_ms,
+                             struct dg_error *err)
+{
+  return dg_backend_lease_give(((struct dg_sealed *)self)->inner, call, bucket, prefix, keep != 0,
+                               ret_wait_ms, err);
+}
+
+static int sealed_lease_list(void *self, const struct dg_call *call, struct dg_slice bucket,
+                             dg_lease_row_fn row, void *receiver, struct dg_error *err)
+{
+  return dg_backend_lease_list(((struct dg_sealed *)self)->inner, call, bucket, row, receiver,
+                               err);
+}
+
 static void sealed_destroy(void *self)
 {
   struct dg_sealed *sealed = self;
@@ -352,6 +387,11 @@ struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
     .list = sealed_list,
     .validate = sealed_validate,
     .probe = sealed_probe,
+    .share = sealed_share,
+    .lease_take = sealed_lease_take,
+    .lease_renew = sealed_lease_renew,
+    .lease_give = sealed_lease_give,
+    .lease_list = sealed_lease_list,
   };
 
   g_assert(params->crypt || !params->seals_writes);

@@ -14,6 +14,7 @@ struct dg_backend {
   const struct dg_backend_ops *ops;
   struct dg_backend_ops own; /* of a layer: what ops points to */
   const char *plugin_name;
+  bool is_shared;
 };
 
 int dg_backend_new(const struct dg_module *module, const char *instance_name,
@@ -254,4 +255,53 @@ int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, str
   dg_instance_enter(&backend->instance);
   return dg_instance_leave(&backend->instance, "probe",
                            backend->ops->probe(backend->instance.self, call, err), err);
+}
+
+/* ---- Several servers on one storage -------------------------------------------- */
+
+int dg_backend_share(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err)
+{
+  const struct dg_backend_ops *ops = backend->ops;
+
+  if (!ops->share || !ops->lease_take || !ops->lease_renew || !ops->lease_give || !ops->lease_list)
+    return dg_fail(err, DG_E_UNSUPPORTED,
+                   "%s is for one server: its data belongs to the one that opened it",
+                   backend->plugin_name);
+  if (CALL(backend, share, call, err) < 0)
+    return -1;
+  backend->is_shared = true;
+  return 0;
+}
+
+bool dg_backend_is_shared(const struct dg_backend *backend)
+{
+  return backend->is_shared;
+}
+
+int dg_backend_lease_take(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix, uint32_t ttl_ms,
+                          uint32_t *ret_flags, struct dg_error *err)
+{
+  return CALL(backend, lease_take, call, bucket, prefix, ttl_ms, ret_flags, err);
+}
+
+int dg_backend_lease_renew(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice prefix, uint32_t ttl_ms,
+                           struct dg_error *err)
+{
+  return CALL(backend, lease_renew, call, bucket, prefix, ttl_ms, err);
+}
+
+int dg_backend_lease_give(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix, bool keep,
+                          uint32_t *ret_wait_ms, struct dg_error *err)
+{
+  return CALL(backend, lease_give, call, bucket, prefix, keep, ret_wait_ms, err);
+}
+
+int dg_backend_lease_list(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, dg_lease_row_fn row, void *receiver,
+                          struct dg_error *err)
+{
+  return CALL(backend, lease_list, call, bucket, row, receiver, err);
 }

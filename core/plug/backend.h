@@ -55,4 +55,24 @@ int dg_backend_seal_natively(struct dg_backend *backend, const struct dg_pair *p
                              uint32_t count, struct dg_error *err);
 int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err);
 
+/* ---- Several servers on one storage -------------------------------------------- */
+
+/* [startup] DG_E_UNSUPPORTED, with what is missing, when the storage cannot be
+ * shared. */
+int dg_backend_share(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err);
+bool dg_backend_is_shared(const struct dg_backend *backend); /* [any] share() has succeeded */
+/* As dg_backend_ops has them; only of a backend that is shared. */
+int dg_backend_lease_take(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix, uint32_t ttl_ms,
+                          uint32_t *ret_flags, struct dg_error *err);
+int dg_backend_lease_renew(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice prefix, uint32_t ttl_ms,
+                           struct dg_error *err);
+int dg_backend_lease_give(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, struct dg_slice prefix, bool keep,
+                          uint32_t *ret_wait_ms, struct dg_error *err);
+int dg_backend_lease_list(struct dg_backend *backend, const struct dg_call *call,
+                          struct dg_slice bucket, dg_lease_row_fn row, void *receiver,
+                          struct dg_error *err);
+
 #endif

@@ -31,6 +31,7 @@
  *   1.0  first version (unstable until the 1.0 release of the server)
  *   1.1  crypts; backends: head_both, seal_natively, DG_CAP_NATIVE_SEAL, and
  *        get() cuts a range that runs past the end; options: patterns
+ *   1.2  backends: share, lease_take, lease_renew, lease_give, lease_list
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -50,7 +51,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 1
+#define DG_ABI_MINOR 2
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -443,6 +444,16 @@ struct dg_list_row {
 };
 typedef int32_t (*dg_list_row_fn)(void *receiver, const struct dg_list_row *row);
 
+/* A lease that lies in a bucket. Everything is borrowed for the call. */
+struct dg_lease_row {
+  uint32_t struct_size;
+  uint32_t flags;                /* DG_LEASE_LAPSED */
+  struct dg_slice prefix;        /* the deltaspace it is about */
+};
+#define DG_LEASE_LAPSED 1u       /* its time is over: whoever held it died, or left it so */
+/* Returns non-zero to stop early (not an error). */
+typedef int32_t (*dg_lease_row_fn)(void *receiver, const struct dg_lease_row *row);
+
 struct dg_backend_ops {
   uint32_t struct_size, reserved;
   uint64_t caps; /* DG_CAP_* promises; the conformance suite tests each */
@@ -505,6 +516,38 @@ struct dg_backend_ops {
    * what it stores. Pairs are borrowed for the call. Called at most once. */
   int (*seal_natively)(void *self, const struct dg_pair *pairs, uint32_t count,
                        struct dg_error *err);
+
+  /* Since 1.2. Several servers on one storage: all five or none.
+   *
+   * A lease gives one server the right to change a deltaspace: prefix is what a
+   * reference's key would be. After share(), commit(), remove() and set_meta()
+   * take effect only under the lease of the item's deltaspace: while it holds,
+   * or never. What was sent under it and got no answer may still take effect as
+   * long as it holds. Where it has run out, or was not taken, they fail.
+   *
+   * [startup] From now on other servers write here too. DG_E_UNSUPPORTED when
+   * the storage cannot keep them apart: detail says what it lacks. bucket_delete
+   * then leaves references alone, and fails with DG_E_BUCKET_NOT_EMPTY. */
+  int (*share)(void *self, const struct dg_call *call, struct dg_error *err);
+  /* [worker] Takes the lease for ttl_ms, once, without waiting. DG_E_CONFLICT:
+   * another server has it. *ret_flags: DG_LEASE_LAPSED if it was taken over from
+   * one that never gave it back. */
+  int (*lease_take)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_slice prefix, uint32_t ttl_ms, uint32_t *ret_flags,
+                    struct dg_error *err);
+  /* [worker] Makes it last for ttl_ms from now. DG_E_CONFLICT: it is lost. */
+  int (*lease_renew)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice prefix, uint32_t ttl_ms, struct dg_error *err);
+  /* [worker] Gives it back. *ret_wait_ms: 0 when this server no longer has it.
+   * Else something that was sent under it may still take effect: it is kept, and
+   * is to be given back again after so long. keep: non-zero to forget it and leave
+   * it where it is, until its time is over. */
+  int (*lease_give)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_slice prefix, int32_t keep, uint32_t *ret_wait_ms,
+                    struct dg_error *err);
+  /* [worker] The leases of all servers in a bucket. */
+  int (*lease_list)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                    dg_lease_row_fn row, void *receiver, struct dg_error *err);
 };
 #define DG_FOUND_PASSTHROUGH 1u
 #define DG_FOUND_DELTA 2u

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "lease.h"
 #include "names.h"
 #include "pages.h"
 #include "run.h"
@@ -139,8 +140,14 @@ int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_
   return rc;
 }
 
-/* DG_E_BUCKET_NOT_EMPTY unless all that is in the bucket are references, which
- * are appended to names. */
+/* What one server leaves behind that had others beside it, and now has none. */
+static bool is_lease(const struct dg_s3_entry *entry)
+{
+  return dg_slice_starts_with(dg_slice_of(entry->name, entry->name_len), DG_SLICE(DG_S3_LEASES));
+}
+
+/* DG_E_BUCKET_NOT_EMPTY unless all that is in the bucket are references and old
+ * leases, which are appended to names. */
 static int collect_references(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                               GPtrArray *names, struct dg_error *err)
 {
@@ -153,8 +160,9 @@ static int collect_references(struct dg_s3 *s3, const struct dg_call *call, stru
     struct dg_slice key;
     uint32_t variant;
 
-    if (!dg_s3_name_parse(dg_slice_of(entry->name, entry->name_len), &key, &variant) ||
-        variant != DG_VARIANT_REFERENCE) {
+    if (!is_lease(entry) &&
+        (!dg_s3_name_parse(dg_slice_of(entry->name, entry->name_len), &key, &variant) ||
+         variant != DG_VARIANT_REFERENCE)) {
       rc = dg_fail(err, DG_E_BUCKET_NOT_EMPTY, "bucket '%.*s' holds objects",
                    DG_SLICE_ARG(bucket));
       break;
@@ -187,7 +195,8 @@ int dg_s3_bucket_delete(struct dg_s3 *s3, const struct dg_call *call, struct dg_
   int rc = simple(s3, call, "DELETE", bucket, DG_SLICE(""), &answer, err);
 
   dg_s3_answer_clear(&answer);
-  if (rc < 0 && err->code == DG_E_BUCKET_NOT_EMPTY) {
+  /* References that other servers may be about to use are the engine's matter. */
+  if (rc < 0 && err->code == DG_E_BUCKET_NOT_EMPTY && !s3->shared) {
     if (collect_references(s3, call, bucket, names, err) < 0 ||
         remove_all(s3, call, bucket, names, err) < 0)
       return -1;

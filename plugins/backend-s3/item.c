@@ -4,6 +4,7 @@
 #include "item.h"
 
 #include "common/uri.h"
+#include "lease.h"
 #include "metahdr.h"
 #include "metaindex.h"
 #include "names.h"
@@ -204,7 +205,9 @@ int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_i
   dg_s3_facts_unref(facts);
   dg_s3_request_init(&request, "DELETE", item->bucket, upstream);
   dg_s3_answer_init(&answer);
-  rc = dg_s3_run(s3, call, &request, &answer, err);
+  rc = dg_s3_lease_guard(s3, &request, err);
+  if (rc == 0)
+    rc = dg_s3_run(s3, call, &request, &answer, err);
   dg_s3_metaindex_drop(s3->index, item->bucket, upstream);
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);
@@ -242,7 +245,9 @@ static int copy_onto_itself(struct dg_s3 *s3, const struct dg_call *call, struct
   dg_s3_request_header(&request, "x-amz-metadata-directive", DG_SLICE("REPLACE"));
   dg_s3_request_meta(s3, &request, pairs);
   dg_s3_answer_init(&answer);
-  rc = dg_s3_run(s3, call, &request, &answer, err);
+  rc = dg_s3_lease_guard(s3, &request, err);
+  if (rc == 0)
+    rc = dg_s3_run(s3, call, &request, &answer, err);
   dg_s3_metaindex_drop(s3->index, bucket, name);
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);

@@ -6,6 +6,7 @@
 
 #include "bucket.h"
 #include "item.h"
+#include "lease.h"
 #include "list.h"
 #include "reader.h"
 #include "s3.h"
@@ -114,6 +115,37 @@ static int op_seal_natively(void *self, const struct dg_pair *pairs, uint32_t co
   return dg_s3_seal_natively(self, pairs, count, err);
 }
 
+static int op_share(void *self, const struct dg_call *call, struct dg_error *err)
+{
+  return dg_s3_share(self, call, err);
+}
+
+static int op_lease_take(void *self, const struct dg_call *call, struct dg_slice bucket,
+                         struct dg_slice prefix, uint32_t ttl_ms, uint32_t *ret_flags,
+                         struct dg_error *err)
+{
+  return dg_s3_lease_take(self, call, bucket, prefix, ttl_ms, ret_flags, err);
+}
+
+static int op_lease_renew(void *self, const struct dg_call *call, struct dg_slice bucket,
+                          struct dg_slice prefix, uint32_t ttl_ms, struct dg_error *err)
+{
+  return dg_s3_lease_renew(self, call, bucket, prefix, ttl_ms, err);
+}
+
+static int op_lease_give(void *self, const struct dg_call *call, struct dg_slice bucket,
+                         struct dg_slice prefix, int32_t keep, uint32_t *ret_wait_ms,
+                         struct dg_error *err)
+{
+  return dg_s3_lease_give(self, call, bucket, prefix, keep != 0, ret_wait_ms, err);
+}
+
+static int op_lease_list(void *self, const struct dg_call *call, struct dg_slice bucket,
+                         dg_lease_row_fn row, void *receiver, struct dg_error *err)
+{
+  return dg_s3_lease_list(self, call, bucket, row, receiver, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
@@ -134,6 +166,11 @@ static const struct dg_backend_ops ops = {
   .probe = op_probe,
   .seal_natively = op_seal_natively,
   .head_both = op_head_both,
+  .share = op_share,
+  .lease_take = op_lease_take,
+  .lease_renew = op_lease_renew,
+  .lease_give = op_lease_give,
+  .lease_list = op_lease_list,
 };
 
 #define MIB (INT64_C(1) << 20)

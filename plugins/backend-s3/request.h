@@ -12,6 +12,8 @@
 
 #include "s3.h"
 
+struct dg_s3_lease;
+
 #define DG_S3_CONTENT_TYPE "application/octet-stream"
 
 /* Bytes at rest to send, in memory or in a file; borrowed. */
@@ -25,6 +27,7 @@ struct dg_s3_body {
 enum dg_s3_repeat {
   DG_S3_REPEAT,            /* doing it twice is the same as once */
   DG_S3_REPEAT_IF_REFUSED, /* only when the upstream said that it did not do it */
+  DG_S3_ONCE,              /* only when it certainly did not begin */
 };
 
 struct dg_s3_request {
@@ -37,6 +40,10 @@ struct dg_s3_request {
   struct dg_s3_body body;
   bool has_body;
   char sha256[65]; /* of the body; "" for an empty one */
+  struct dg_s3_lease *lease; /* shared, may be NULL: under which it may take effect (lease.h) */
+  /* Signed in the query, with an end, instead of in a header. */
+  uint32_t valid_for_s; /* 0: not so */
+  int64_t signed_at_s;
 };
 
 /* method is a literal. */

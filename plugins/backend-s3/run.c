@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "governor.h"
+#include "lease.h"
 
 #include "common/banned.h"
 
@@ -28,9 +29,10 @@ bool dg_s3_may_repeat(enum dg_s3_repeat repeat, enum dg_s3_verdict verdict)
 {
   switch (verdict) {
   case DG_S3_THROTTLED:
-  case DG_S3_BROKEN:
   case DG_S3_AWAY:
     return true;
+  case DG_S3_BROKEN:
+    return repeat != DG_S3_ONCE;
   case DG_S3_LOST:
     return repeat == DG_S3_REPEAT;
   case DG_S3_GOOD:
@@ -127,6 +129,10 @@ static void start(struct dg_s3 *s3, struct dg_s3_line *line, struct dg_s3_job *j
     finish(job, -1);
     return;
   }
+  if (job->request.lease && dg_s3_lease_stamp(job->request.lease, &job->request, &job->err) < 0) {
+    finish(job, -1);
+    return;
+  }
   switch (dg_s3_governor_enter(s3->governor, dg_time_mono_ms())) {
   case DG_S3_FULL:
     job->prepare = NULL;
@@ -166,8 +172,10 @@ static void settle(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   if (verdict != DG_S3_GOOD)
     (void)dg_s3_fail(&job->request, verdict, result, job->transfer.text, &job->answer, &job->err);
   dg_s3_transfer_end(&job->transfer);
+  if (job->request.lease && (verdict == DG_S3_LOST || verdict == DG_S3_BROKEN))
+    dg_s3_lease_doubt(job->request.lease);
   if (verdict == DG_S3_GOOD) {
-    finish(job, 0);
+    finish(job, job->request.lease ? dg_s3_lease_check(job->request.lease, &job->err) : 0);
     return;
   }
   wait_ms = dg_s3_backoff_ms(job->attempt, job->answer.retry_after_s, g_random_int());
@@ -269,6 +277,8 @@ int dg_s3_run_jobs(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   for (size_t i = 0; i < count; i++) {
     if (jobs[i].state != RUNNING)
       continue;
+    if (jobs[i].request.lease)
+      dg_s3_lease_doubt(jobs[i].request.lease);
     dg_s3_transfer_end(&jobs[i].transfer);
     leave(s3, DG_S3_NO_WORD);
   }

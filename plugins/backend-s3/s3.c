@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "conditions.h"
 #include "governor.h"
+#include "lease.h"
 #include "metaindex.h"
 #include "pool.h"
 
@@ -158,6 +159,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   load_index(s3);
   s3->conditions = dg_s3_conditions_new();
   s3->known = dg_s3_known_new();
+  s3->leases = dg_s3_leases_new();
   *ret_s3 = s3;
   return 0;
 }
@@ -172,6 +174,7 @@ void dg_s3_close(struct dg_s3 *s3)
   dg_s3_metaindex_free(s3->index);
   dg_s3_conditions_free(s3->conditions);
   dg_s3_known_free(s3->known);
+  dg_s3_leases_free(s3->leases);
   dg_s3_endpoint_clear(&s3->endpoint);
   if (s3->secret_access_key)
     OPENSSL_cleanse(s3->secret_access_key, strlen(s3->secret_access_key));

@@ -31,6 +31,7 @@ struct dg_s3_governor;
 struct dg_s3_metaindex;
 struct dg_s3_conditions;
 struct dg_s3_known;
+struct dg_s3_leases;
 
 struct dg_s3 {
   const struct dg_host *host;
@@ -54,6 +55,8 @@ struct dg_s3 {
   struct dg_s3_metaindex *index;
   struct dg_s3_conditions *conditions;
   struct dg_s3_known *known; /* buckets seen a moment ago */
+  struct dg_s3_leases *leases;
+  bool shared; /* other servers write here too: set once, before any other thread runs */
 };
 
 /* Logs one line through the host, if it takes any. [any] */

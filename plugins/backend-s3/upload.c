@@ -5,6 +5,7 @@
 
 #include "facts.h"
 #include "item.h"
+#include "lease.h"
 #include "run.h"
 #include "xmlread.h"
 
@@ -163,6 +164,11 @@ static int complete(struct upload *upload, const GPtrArray *pairs, bool if_absen
   if (if_absent)
     dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_text(&request, dg_slice_of(text->str, text->len));
+  rc = dg_s3_lease_guard(upload->s3, &request, err);
+  if (rc < 0) {
+    dg_s3_request_clear(&request);
+    return -1;
+  }
   rc = dg_s3_run(upload->s3, upload->call, &request, answer, err);
   if (rc < 0) {
     cause = *err;
