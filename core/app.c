@@ -34,6 +34,7 @@ struct dg_app {
   struct dg_deployment *deployment;
   GQueue retired; /* struct retired *: replaced, but still in use */
   char *cache_dir;
+  uint32_t instances; /* as at the start: a reload does not change it */
   struct dg_engine *engine;
   struct dg_access *access;
   struct dg_server_context context;
@@ -107,6 +108,34 @@ static void collect(void *receiver, struct dg_metrics *metrics)
 
 /* ---- Parts ----------------------------------------------------------------------------- */
 
+/* Every new backend that several servers cannot share is named in the log; the error
+ * has the remedy. */
+static int share_backends(const struct dg_app *app, const struct dg_deployment *deployment,
+                          struct dg_error *err)
+{
+  static const struct dg_call call = {.struct_size = sizeof call};
+  g_autoptr(GString) names = g_string_new(NULL);
+  size_t count;
+  const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
+
+  for (size_t i = 0; app->instances > 1 && i < count; i++) {
+    struct dg_error cause = {0};
+
+    if (!dg_deployment_is_new(deployment, i) ||
+        dg_backend_share(backends[i].backend, &call, &cause) == 0)
+      continue;
+    dg_log_error(app->log, "start", "backend '%s' cannot be shared by %u instances: %s",
+                 backends[i].name, app->instances, cause.detail);
+    g_string_append_printf(names, "%s'%s'", names->len ? ", " : "", backends[i].name);
+  }
+  if (names->len == 0)
+    return 0;
+  return dg_fail(err, DG_E_CONFIG,
+                 "advanced.instances is %u, but backend %.60s cannot be shared: use an S3 storage "
+                 "with conditional writes, or one server with advanced.instances: 1",
+                 app->instances, names->str);
+}
+
 /* Asks those nobody has seen work yet. */
 static int probe_backends(struct dg_app *app, const struct dg_deployment *deployment,
                           struct dg_error *err)
@@ -122,7 +151,7 @@ static int probe_backends(struct dg_app *app, const struct dg_deployment *deploy
       return -1;
     dg_log_info(app->log, "start", "backend health: '%s' — connection healthy", backends[i].name);
   }
-  return 0;
+  return share_backends(app, deployment, err);
 }
 
 static void show_backends(struct dg_app *app)
@@ -269,6 +298,7 @@ int dg_app_start(const struct dg_cli *cli, struct dg_app **ret_app, struct dg_er
     dg_log_new(STDERR_FILENO, app->snapshot->json_log ? DG_LOG_FORMAT_JSON : DG_LOG_FORMAT_TEXT,
                app->snapshot->log_level);
   app->cache_dir = g_strdup(app->snapshot->cache_dir);
+  app->instances = app->snapshot->instances;
   app->services = (struct dg_plug_services){
     .receiver = app,
     .log = on_plugin_log,

@@ -125,6 +125,9 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->rate_limit_max_attempts = (uint32_t)a->get_int(a, "rate_limit_max_attempts");
   snapshot->rate_limit_window_s = (uint32_t)a->get_int(a, "rate_limit_window_secs");
   snapshot->rate_limit_lockout_s = (uint32_t)a->get_int(a, "rate_limit_lockout_secs");
+  snapshot->instances = (uint32_t)a->get_int(a, "instances");
+  snapshot->lease_ttl_s = (uint32_t)a->get_int(a, "lease_ttl_secs");
+  snapshot->lease_wait_s = (uint32_t)a->get_int(a, "lease_wait_secs");
   snapshot->max_multipart_uploads = (uint32_t)a->get_int(a, "max_multipart_uploads");
   snapshot->multipart_idle_ttl_s = (uint32_t)a->get_int(a, "multipart_idle_ttl_hours") * 3600;
   snapshot->multipart_sweep_interval_s =

@@ -5,6 +5,7 @@
 #include "core/engine/internal.h"
 
 #include "core/engine/put.h"
+#include "core/engine/space.h"
 
 #include "common/banned.h"
 
@@ -170,17 +171,16 @@ static int update_metadata(struct dg_engine *engine, const struct dg_call *call,
                            const struct dg_copy_request *request, struct dg_put_result *ret_result,
                            int64_t *ret_last_modified_s, struct dg_error *err)
 {
-  struct dg_space_lock *lock = NULL;
+  struct dg_space *space = NULL;
   struct dg_route route;
   int rc;
 
   if (dg_route_open(engine, call, request->bucket, &route, err) < 0)
     return -1;
-  rc = dg_space_lock_take(engine->locks, call, dg_slice_str(route.bucket),
-                          dg_key_deltaspace(request->key), &lock, err);
+  rc = dg_space_enter(engine, call, &route, dg_key_deltaspace(request->key), &space, err);
   if (rc == 0)
     rc = update_locked(engine, call, &route, request, ret_result, ret_last_modified_s, err);
-  dg_space_lock_release(lock);
+  dg_space_leave(space);
   dg_route_clear(&route);
   return rc;
 }

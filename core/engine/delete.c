@@ -7,13 +7,16 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/leases.h"
 #include "core/engine/quota.h"
+#include "core/engine/space.h"
 #include "core/engine/spool.h"
 #include "core/engine/upload.h"
 
 #include "common/banned.h"
 
 #define LOCK_WAIT_MS 5000u /* commits queue behind a waiting deletion */
+#define LEASE_POLL_MS 50
 
 static int remove_variant(const struct dg_route *route, const struct dg_call *call,
                           struct dg_slice key, const struct dg_meta *meta, struct dg_error *err)
@@ -41,11 +44,11 @@ static int32_t note_object(void *receiver, const struct dg_list_row *row)
   return *found;
 }
 
-/* The last object of a deltaspace takes the reference with it. Under the lock.
- * The object is gone already: failing here only leaves the reference behind,
- * for the next put to use. */
-static void remove_idle_reference(struct dg_engine *engine, const struct dg_route *route,
-                                  const struct dg_call *call, struct dg_slice prefix)
+/* The last object of a deltaspace takes the reference with it. The object is gone
+ * already: failing here only leaves the reference behind, for the next put to use
+ * or, where others use the storage too, for whoever takes the lease over. */
+int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,
+                      const struct dg_call *call, struct dg_slice prefix)
 {
   struct dg_item item = dg_route_item(route, prefix, DG_VARIANT_REFERENCE);
   struct dg_list_request request = {
@@ -56,24 +59,30 @@ static void remove_idle_reference(struct dg_engine *engine, const struct dg_rout
     .delimiter = DG_SLICE("/"),
   };
   struct dg_meta *reference = dg_meta_new();
-  bool in_use = false;
+  bool in_use = false, there = false;
   uint8_t sha256[32];
   struct dg_error err;
+  int rc = dg_backend_head(route->backend, call, &item, reference, &err), number;
 
-  if (dg_backend_head(route->backend, call, &item, reference, &err) == 0 &&
-      dg_backend_list(route->backend, call, &request, note_object, &in_use, &err) == 0 && !in_use) {
-    int number = dg_fault("engine.delete.reference");
-
-    if (number)
-      (void)dg_fail(&err, dg_errno_code(number), "injected at engine.delete.reference");
-    if (number || dg_backend_remove(route->backend, call, &item, &err) < 0)
-      dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
-                  DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix),
-                  DG_LOG_QUOTED(dg_slice_str(err.detail)));
-    else if (dg_hex_decode(reference->file_sha256, sha256, sizeof sha256))
+  if (rc == 0)
+    there = true;
+  else if (err.code == DG_E_NO_SUCH_KEY || err.code == DG_E_NO_SUCH_BUCKET)
+    rc = 0;
+  if (there)
+    rc = dg_backend_list(route->backend, call, &request, note_object, &in_use, &err);
+  if (rc == 0 && there && !in_use) {
+    number = dg_fault("engine.delete.reference");
+    rc = number ? dg_fail(&err, dg_errno_code(number), "injected at engine.delete.reference")
+                : dg_backend_remove(route->backend, call, &item, &err);
+    if (rc == 0 && dg_hex_decode(reference->file_sha256, sha256, sizeof sha256))
       dg_refcache_forget(engine->refs, sha256);
   }
+  if (rc < 0)
+    dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
+                DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix),
+                DG_LOG_QUOTED(dg_slice_str(err.detail)));
   dg_meta_unref(reference);
+  return rc;
 }
 
 static int remove_object(struct dg_engine *engine, const struct dg_route *route,
@@ -97,7 +106,8 @@ static int remove_object(struct dg_engine *engine, const struct dg_route *route,
 
 static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
                          const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
-                         dg_write_check_fn check, void *receiver, struct dg_error *err)
+                         dg_write_check_fn check, void *receiver, struct dg_space *space,
+                         struct dg_error *err)
 {
   struct dg_found found = {0};
   struct dg_object_info info = {0};
@@ -113,8 +123,8 @@ static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
   }
   if (rc == 0 && found.meta) {
     rc = remove_object(engine, route, call, bucket, key, &found, err);
-    if (rc == 0)
-      remove_idle_reference(engine, route, call, dg_key_deltaspace(key));
+    if (rc < 0 || dg_reference_tidy(engine, route, call, dg_key_deltaspace(key)) < 0)
+      dg_space_soil(space);
   } else if (rc == 0) {
     rc = dg_backend_bucket_head(route->backend, call, dg_slice_str(route->bucket), err);
   }
@@ -126,19 +136,132 @@ int dg_engine_delete(struct dg_engine *engine, const struct dg_call *call, struc
                      struct dg_slice key, dg_write_check_fn check, void *receiver,
                      struct dg_error *err)
 {
-  struct dg_space_lock *lock = NULL;
+  struct dg_space *space = NULL;
   struct dg_route route;
   int rc;
 
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
-  rc = dg_space_lock_take(engine->locks, call, dg_slice_str(route.bucket), dg_key_deltaspace(key),
-                          &lock, err);
+  rc = dg_space_enter(engine, call, &route, dg_key_deltaspace(key), &space, err);
   if (rc == 0)
-    rc = delete_locked(engine, &route, call, bucket, key, check, receiver, err);
-  dg_space_lock_release(lock);
+    rc = delete_locked(engine, &route, call, bucket, key, check, receiver, space, err);
+  dg_space_leave(space);
   dg_route_clear(&route);
   return rc;
+}
+
+/* ---- A bucket, while other servers may write to it --------------------------------- */
+
+struct leftovers {
+  bool object;           /* something that is not left over */
+  uint32_t other_leases; /* of servers that are at work */
+  GHashTable *prefixes;  /* char *: deltaspaces with a reference, or a lapsed lease */
+};
+
+static int32_t note_leftover(void *receiver, const struct dg_list_row *row)
+{
+  struct leftovers *left = receiver;
+
+  if (row->type == DG_ROW_OBJECT && row->meta && row->meta->variant == DG_VARIANT_REFERENCE)
+    (void)g_hash_table_add(left->prefixes, dg_slice_dup(row->key));
+  else if (row->type == DG_ROW_OBJECT)
+    left->object = true;
+  return left->object;
+}
+
+static int32_t note_lease(void *receiver, const struct dg_lease_row *row)
+{
+  struct leftovers *left = receiver;
+
+  if (row->flags & DG_LEASE_LAPSED)
+    (void)g_hash_table_add(left->prefixes, dg_slice_dup(row->prefix));
+  else
+    left->other_leases++;
+  return 0;
+}
+
+static int find_leftovers(const struct dg_call *call, const struct dg_route *route,
+                          struct leftovers *left, struct dg_error *err)
+{
+  struct dg_list_request request = {
+    .struct_size = sizeof request,
+    .flags = DG_LIST_REFERENCES,
+    .bucket = dg_slice_str(route->bucket),
+  };
+
+  if (dg_backend_list(route->backend, call, &request, note_leftover, left, err) < 0 ||
+      dg_backend_lease_list(route->backend, call, request.bucket, note_lease, left, err) < 0)
+    return -1;
+  return left->object
+           ? dg_fail(err, DG_E_BUCKET_NOT_EMPTY, "bucket '%s' holds objects", route->bucket)
+           : 0;
+}
+
+/* The bucket's lock keeps this server's workers away, so the lease is enough. */
+static int tidy_under_lease(struct dg_engine *engine, const struct dg_call *call,
+                            const struct dg_route *route, struct dg_slice prefix,
+                            struct dg_error *err)
+{
+  struct dg_lease_hold *hold;
+  bool lapsed;
+  int rc;
+
+  if (dg_lease_enter(engine->leases, call, route, prefix, &hold, &lapsed, err) < 0)
+    return -1;
+  rc = dg_reference_tidy(engine, route, call, prefix);
+  dg_lease_leave(hold, rc < 0 ? DG_LEASE_KEEP : DG_LEASE_GIVE);
+  return rc < 0 ? dg_fail(err, DG_E_UNAVAILABLE, "a reference could not be removed") : 0;
+}
+
+static int tidy_all(struct dg_engine *engine, const struct dg_call *call,
+                    const struct dg_route *route, const struct leftovers *left,
+                    struct dg_error *err)
+{
+  GHashTableIter iter;
+  gpointer prefix;
+  int rc = 0;
+
+  g_hash_table_iter_init(&iter, left->prefixes);
+  while (rc == 0 && g_hash_table_iter_next(&iter, &prefix, NULL))
+    rc = tidy_under_lease(engine, call, route, dg_slice_str(prefix), err);
+  return rc;
+}
+
+/* Leases are objects too: those of servers that have just finished go in a moment. */
+static int shared_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
+                                const struct dg_route *route, struct dg_error *err)
+{
+  uint64_t until = dg_time_mono_ms() + LOCK_WAIT_MS;
+
+  for (;;) {
+    struct leftovers left = {0};
+    int rc;
+
+    dg_leases_flush(engine->leases, route);
+    if (dg_backend_bucket_delete(route->backend, call, dg_slice_str(route->bucket), err) == 0)
+      return 0;
+    if (err->code != DG_E_BUCKET_NOT_EMPTY || dg_time_mono_ms() > until)
+      return -1;
+    left.prefixes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    rc = find_leftovers(call, route, &left, err);
+    if (rc == 0)
+      rc = tidy_all(engine, call, route, &left, err);
+    g_hash_table_unref(left.prefixes);
+    if (rc == 0)
+      rc = dg_call_check(call, err);
+    if (rc < 0)
+      return -1;
+    if (left.other_leases)
+      g_usleep(LEASE_POLL_MS * 1000);
+  }
+}
+
+static int backend_bucket_delete(struct dg_engine *engine, const struct dg_call *call,
+                                 const struct dg_route *route, struct dg_error *err)
+{
+  return dg_backend_is_shared(route->backend)
+           ? shared_bucket_delete(engine, call, route, err)
+           : dg_backend_bucket_delete(route->backend, call, dg_slice_str(route->bucket), err);
 }
 
 static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *call,
@@ -150,7 +273,7 @@ static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *
 
   if (dg_upload_drop_begin(engine, call, route, bucket, &uploads, err) < 0)
     return -1;
-  rc = dg_backend_bucket_delete(route->backend, call, dg_slice_str(route->bucket), err);
+  rc = backend_bucket_delete(engine, call, route, err);
   dg_route_forget(engine, dg_slice_str(route->bucket));
   if (uploads)
     dg_upload_drop_end(engine, call, route, bucket, rc == 0 ? DG_E_OK : err->code);

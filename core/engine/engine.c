@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "core/engine/encode.h"
+#include "core/engine/leases.h"
 #include "core/engine/quota.h"
 #include "core/engine/upload.h"
 #include "core/engine/usage.h"
@@ -52,6 +53,9 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->encode_pool = dg_encode_pool_new(MIN(encoders, g_get_num_processors()));
   if (dg_upload_table_new(engine, &engine->uploads, err) < 0)
     goto fail;
+  if (snapshot->instances > 1)
+    engine->leases = dg_leases_new(engine, snapshot->lease_ttl_s * 1000,
+                                   snapshot->lease_wait_s * 1000);
   engine->quota = dg_quota_new(engine);
   dg_quota_start(engine->quota);
   *ret_engine = engine;
@@ -67,6 +71,7 @@ void dg_engine_free(struct dg_engine *engine)
   if (!engine)
     return;
   dg_quota_free(engine->quota);
+  dg_leases_free(engine->leases);
   dg_upload_table_free(engine->uploads);
   dg_encode_pool_free(engine->encode_pool);
   dg_refcache_free(engine->refs);

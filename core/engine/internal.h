@@ -21,6 +21,7 @@
 #define DG_BUCKET_NAME_MAX 255u
 #define DG_MEMORY_BODY_MAX (256u * 1024u) /* bodies up to this may be cached whole */
 
+struct dg_leases;
 struct dg_upload_table;
 struct dg_route_cache;
 struct dg_usage_cache;
@@ -33,6 +34,7 @@ struct dg_engine {
   struct dg_metrics *metrics;
   char *cache_dir, *spool_dir, *state_dir;
   struct dg_lock_table *locks;
+  struct dg_leases *leases; /* NULL: no other server shares the storage */
   struct dg_metacache *metacache;
   struct dg_refcache *refs;
   struct dg_permits *permits; /* codec steps that may run at once */
@@ -59,6 +61,8 @@ struct dg_route {
 /* [worker] Fails only on a name no backend can hold. */
 int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                   struct dg_route *ret_route, struct dg_error *err);
+/* A copy that outlives the operation: clear it too. */
+void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy);
 void dg_route_clear(struct dg_route *route);
 
 struct dg_route_cache *dg_route_cache_new(void);

@@ -16,6 +16,7 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/quota.h"
+#include "core/engine/space.h"
 #include "core/engine/spool.h"
 
 #include "common/banned.h"
@@ -312,8 +313,8 @@ static void count_decision(const struct dg_put *put, const struct dg_put_result 
                    (double)(put->size_bytes - result->stored_bytes));
 }
 
-static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
-                         struct dg_error *err)
+static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_space *space,
+                         struct dg_put_result *result, struct dg_error *err)
 {
   struct dg_found found = {0};
   struct dg_quota_change change;
@@ -331,6 +332,8 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_put
   rc = 0;
   if (put->candidate && put->size_bytes > 0)
     rc = dg_put_store_delta(put, meta, result, &stored, err);
+  if (rc < 0)
+    dg_space_soil(space); /* perhaps a reference was stored before */
   if (rc == 0 && !stored)
     rc = store_passthrough(put, meta, result, err);
   if (rc == 0)
@@ -346,7 +349,7 @@ int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
                   struct dg_put_result *ret_result, struct dg_error *err)
 {
   struct dg_put_result result = {0};
-  struct dg_space_lock *lock = NULL;
+  struct dg_space *space = NULL;
   struct dg_meta *meta = NULL;
   int rc = -1;
 
@@ -362,11 +365,11 @@ int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
   /* The long work before the lock, the short decision under it. */
   meta = dg_put_build_meta(put, err);
   if (!meta || dg_put_encode_finish(put, err) < 0 || dg_call_check(put->call, err) < 0 ||
-      dg_space_lock_take(put->engine->locks, put->call, dg_slice_str(put->route.bucket),
-                         dg_key_deltaspace(put->key), &lock, err) < 0)
+      dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key), &space,
+                     err) < 0)
     goto out;
-  rc = commit_locked(put, meta, &result, err);
-  dg_space_lock_release(lock);
+  rc = commit_locked(put, meta, space, &result, err);
+  dg_space_leave(space);
   if (rc == 0) {
     fill_result(put, meta, &result);
     count_decision(put, &result);

@@ -12,6 +12,7 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/readers.h"
+#include "core/engine/space.h"
 #include "core/engine/spool.h"
 
 #include "common/banned.h"
@@ -148,16 +149,15 @@ static int look_at_reference(struct dg_put *put, struct dg_basis *ret_basis, str
 
 int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis, struct dg_error *err)
 {
-  struct dg_space_lock *lock = NULL;
+  struct dg_space *space = NULL;
   int rc;
 
   if (look_at_reference(put, ret_basis, err) < 0)
     return -1;
   if (!ret_basis->needs_healing)
     return 0;
-  if (!locked && dg_space_lock_take(put->engine->locks, put->call,
-                                    dg_slice_str(put->route.bucket), dg_key_deltaspace(put->key),
-                                    &lock, err) < 0)
+  if (!locked && dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key),
+                                &space, err) < 0)
     return -1;
   rc = look_at_reference(put, ret_basis, err); /* another put may have healed it */
   if (rc == 0 && ret_basis->needs_healing) {
@@ -165,7 +165,7 @@ int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis, s
     if (rc == 0)
       rc = look_at_reference(put, ret_basis, err);
   }
-  dg_space_lock_release(lock);
+  dg_space_leave(space);
   if (rc == 0 && ret_basis->needs_healing)
     return dg_fail(err, DG_E_INTERNAL, "the healed reference still has no metadata");
   return rc;

@@ -40,6 +40,71 @@ static void look_clear(struct look *look)
   dg_route_clear(&look->route);
 }
 
+static int find_in_backend(const struct dg_call *call, struct look *look, struct dg_error *err)
+{
+  struct dg_found found = {0};
+
+  if (dg_object_find(&look->route, call, look->key, &found, err) < 0)
+    return -1;
+  look->meta = g_steal_pointer(&found.meta);
+  dg_found_clear(&found);
+  return 0;
+}
+
+/* ---- While other servers write ----------------------------------------------------
+ *
+ * They are not heard of, so nothing is believed without a look. And one look is
+ * two requests: while an object turns from one variant into the other they may
+ * see neither, or one that has been overtaken meanwhile. So what seems absent is
+ * looked for again, and what was found must still be there after the look. A GET
+ * that opens it sees that for itself. */
+
+static void take_cached_body(struct dg_engine *engine, struct look *look)
+{
+  struct dg_cached cached = {0};
+
+  if (!dg_metacache_get(engine->metacache, look->bucket, look->key, &cached))
+    return;
+  if (cached.body && dg_meta_same_version(cached.meta, look->meta))
+    look->body = g_steal_pointer(&cached.body);
+  dg_cached_clear(&cached);
+}
+
+static int is_still_there(const struct dg_call *call, const struct look *look, bool *ret_same,
+                          struct dg_error *err)
+{
+  struct dg_item item = dg_route_item(&look->route, look->key, look->meta->variant);
+
+  return dg_backend_validate(look->route.backend, call, &item, look->meta->validator, ret_same,
+                             err);
+}
+
+static int look_while_shared(struct dg_engine *engine, const struct dg_call *call,
+                             struct look *look, bool use_cache, bool opens, struct dg_error *err)
+{
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    bool same = false;
+
+    look_reset(look);
+    if (find_in_backend(call, look, err) < 0 ||
+        (!look->meta && find_in_backend(call, look, err) < 0))
+      return -1;
+    if (!look->meta)
+      return 0;
+    if (use_cache)
+      take_cached_body(engine, look);
+    if (opens && !look->body)
+      return 0;
+    if (is_still_there(call, look, &same, err) < 0)
+      return -1;
+    if (same)
+      return 0;
+  }
+  return dg_fail(err, DG_E_UNAVAILABLE, "the object changes faster than it can be looked at");
+}
+
+/* ---- As the only server -------------------------------------------------------------- */
+
 /* From the cache, confirmed by the backend when it is no longer fresh. */
 static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, struct look *look)
 {
@@ -70,18 +135,12 @@ static int look_in_backend(const struct dg_call *call, struct look *look, bool w
                            struct dg_error *err)
 {
   struct dg_item item = dg_route_item(&look->route, look->key, DG_VARIANT_PASSTHROUGH);
-  struct dg_found found = {0};
   struct dg_meta *plain, *delta;
 
   /* Opening a file costs nothing; opening an upstream's object means to have it
    * sent, and most of the time another part of it is wanted, or its delta. */
-  if (!with_reader || !dg_backend_has(look->route.backend, DG_CAP_LOCAL_FILE)) {
-    if (dg_object_find(&look->route, call, look->key, &found, err) < 0)
-      return -1;
-    look->meta = g_steal_pointer(&found.meta);
-    dg_found_clear(&found);
-    return 0;
-  }
+  if (!with_reader || !dg_backend_has(look->route.backend, DG_CAP_LOCAL_FILE))
+    return find_in_backend(call, look, err);
   plain = dg_meta_new();
   if (dg_backend_get(look->route.backend, call, &item, (struct dg_range){0, DG_TO_END}, plain,
                      &look->reader, err) < 0) {
@@ -119,10 +178,15 @@ static int look_up(struct dg_engine *engine, const struct dg_call *call, struct 
                    bool use_cache, bool with_reader, struct dg_error *err)
 {
   look->ticket = dg_metacache_ticket(engine->metacache, look->bucket, look->key);
-  if (use_cache && look_in_cache(engine, call, look))
-    return 0;
-  if (look_in_backend(call, look, with_reader, err) < 0)
-    return -1;
+  if (dg_backend_is_shared(look->route.backend)) {
+    if (look_while_shared(engine, call, look, use_cache, with_reader, err) < 0)
+      return -1;
+  } else {
+    if (use_cache && look_in_cache(engine, call, look))
+      return 0;
+    if (look_in_backend(call, look, with_reader, err) < 0)
+      return -1;
+  }
   if (!look->meta) {
     if (dg_backend_bucket_head(look->route.backend, call, dg_slice_str(look->route.bucket), err) <
         0)
@@ -166,7 +230,7 @@ int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struc
 {
   struct dg_cached cached = {0};
 
-  if (!dg_metacache_get(engine->metacache, bucket, key, &cached))
+  if (engine->leases || !dg_metacache_get(engine->metacache, bucket, key, &cached))
     return 0;
   if (!cached.fresh || !cached.body) {
     dg_cached_clear(&cached);
@@ -411,27 +475,33 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
                   struct dg_range *ret_range, struct dg_reader **ret_reader, struct dg_error *err)
 {
   struct look look = {.bucket = request->bucket, .key = request->key};
+  struct dg_meta *blamed = NULL;
   bool refused = false;
   int rc = -1;
 
   if (dg_route_open(engine, call, request->bucket, &look.route, err) < 0)
     return -1;
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-    bool delta;
+    bool delta, again;
 
     refused = false;
     rc = get_once(engine, call, request, &look, /* use_cache= */ attempt == 0, ret_info, ret_range,
                   ret_reader, &refused, err);
     delta = look.meta && dg_meta_is_delta(look.meta);
+    again = look.meta && blamed && dg_meta_same_version(look.meta, blamed);
+    dg_meta_unref(blamed);
+    blamed = look.meta ? dg_meta_ref(look.meta) : NULL;
     look_reset(&look);
     if (rc == 0 || refused)
       break;
     dg_metacache_drop(engine->metacache, request->bucket, request->key);
     /* A reference that is missing, or is another one, may only mean that the
-     * object was replaced or deleted meanwhile: corrupt once is not yet corrupt. */
-    if (err->code == DG_E_CORRUPT && (attempt > 0 || !delta)) {
+     * object was replaced or deleted meanwhile: it is corrupt if the same version
+     * is found so again. */
+    if (err->code == DG_E_CORRUPT && (again || !delta)) {
       dg_engine_report_corrupt(engine, request->bucket, request->key,
                                delta ? "delta" : "passthrough", err);
+      refused = true;
       break;
     }
     if (err->code != DG_E_NO_SUCH_KEY && err->code != DG_E_CORRUPT)
@@ -439,8 +509,9 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
   }
   /* Found each time and never the same when it was opened: a storage that tells two
    * tales of one object does not prove that there is none. */
-  if (rc < 0 && !refused && err->code == DG_E_NO_SUCH_KEY)
+  if (rc < 0 && !refused && (err->code == DG_E_NO_SUCH_KEY || err->code == DG_E_CORRUPT))
     err->code = DG_E_UNAVAILABLE;
+  dg_meta_unref(blamed);
   look_clear(&look);
   return rc;
 }

@@ -153,6 +153,12 @@ int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct d
   return 0;
 }
 
+void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy)
+{
+  *ret_copy = *route;
+  (void)dg_view_ref(ret_copy->view);
+}
+
 void dg_route_clear(struct dg_route *route)
 {
   dg_view_unref(route->view);
