@@ -1,0 +1,482 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Several servers on one bucket of a real S3 server: what clients of both see is
+linearizable, key by key, and what lies there at the end is whole.
+
+DG_PAIR_OPS   operations of the mixed run (default 1500)
+DG_PAIR_KILL  1: kill -9 one of the servers midway and start it again
+DG_PAIR_SEED  repeats a run's choices, though not its timing"""
+import re
+import threading
+from standins import *
+from history import *
+
+OPS = int(os.environ.get("DG_PAIR_OPS", "1500"))
+KILL = os.environ.get("DG_PAIR_KILL", "0") not in ("", "0")
+SEED = int(os.environ.get("DG_PAIR_SEED", str(time.time_ns() % 1000000)))
+CLIENTS = 12
+LEASES = ".deltaglider/leases/"
+upstream = Upstream()
+up = upstream.client()
+
+
+def config(**advanced):
+    return {"storage": {"backends": [s3_backend(upstream)]},
+            "advanced": dict({"instances": 2, "lease_ttl_secs": 10, "lease_wait_secs": 30},
+                             **advanced)}
+
+
+def start(**options):
+    return Server(config=config(), **options)
+
+
+def bucket(name):
+    up.create_bucket(Bucket=name)
+    return name
+
+
+def names(bucket):
+    return [row["Key"] for page in up.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            for row in page.get("Contents", ())]
+
+
+def wait_until(what, seconds, condition):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "%s: not within %d s" % (what, seconds)
+        time.sleep(0.1)  # polls the upstream: it tells nobody
+
+
+def wait_for_no_lease(bucket, seconds=90):
+    wait_until("the last lease goes", seconds,
+               lambda: not [name for name in names(bucket) if name.startswith(LEASES)])
+
+
+def refused_start(settings, said):
+    server = Server(config=settings, autostart=False)
+    server.spawn()
+    try:
+        code = server.process.wait(60)
+    finally:
+        server.kill()
+    same(code, 1, server.log()[-2000:])
+    for text in said:
+        assert text in server.log(), (text, server.log()[-2000:])
+
+
+# ---- The checker ------------------------------------------------------------------------------
+
+def history_of(*rows):
+    history = History()
+    for row in rows:
+        history.add("k", *row)
+    return history.check()
+
+
+@case
+def the_checker_accepts_what_is_linearizable():
+    same(history_of((0, 1, write("a")), (2, 3, read("a")), (4, 5, write(None)), (6, 7, read(None))),
+         None)
+    # Overlapping: either order, but for all the same.
+    same(history_of((0, 5, write("a")), (0, 5, write("b")), (6, 7, read("a")), (8, 9, read("a"))),
+         None)
+    same(history_of((0, 9, write("a")), (1, 2, read(None)), (3, 4, read("a"))), None)
+    # Nobody knows when, nor whether.
+    same(history_of((0, 1, maybe("a")), (2, 3, read(None)), (4, 5, read("a"))), None)
+    same(history_of((0, 1, maybe("a")), (2, 3, write("b")), (4, 5, read("b"))), None)
+    same(history_of((0, 1, maybe("a")), (2, 3, present()), (4, 5, write(None)), (6, 7, create("b"))),
+         None)
+    same(history_of((0, 1, create("a")), (0, 1, present()), (2, 3, read("a"))), None)
+
+
+@case
+def the_checker_refuses_what_is_not_linearizable():
+    def refused(*rows):
+        assert history_of(*rows), rows
+
+    refused((0, 1, write("a")), (2, 3, read(None)))                              # lost
+    refused((0, 1, write("a")), (2, 3, write("b")), (4, 5, read("a")))           # stale
+    refused((0, 9, write("a")), (1, 2, read("a")), (3, 4, read(None)))           # back again
+    refused((0, 5, write("a")), (0, 5, write("b")), (6, 7, read("a")), (8, 9, read("b")))
+    refused((0, 1, write("a")), (2, 3, write(None)), (4, 5, read("a")))          # risen
+    refused((0, 1, write("a")), (2, 3, create("b")))
+    refused((0, 3, create("a")), (0, 3, create("b")))                            # both first
+    refused((0, 1, present()),)
+    refused((0, 1, maybe("a")), (2, 3, read("a")), (4, 5, write("b")), (6, 7, read("a")))
+    refused((5, 6, maybe("a")), (0, 1, read("a")))                               # before it began
+
+
+# ---- Refusals at the start -------------------------------------------------------------------
+
+@case
+def several_instances_on_a_directory_are_refused_with_the_remedy():
+    refused_start({"storage": {"backends": [
+        {"name": "disk", "type": "filesystem", "path": os.path.join(WORK, "disk")}]},
+        "advanced": {"instances": 2}},
+        ["backend 'disk' cannot be shared by 2 instances", "is for one server",
+         "advanced.instances: 1"])
+
+
+@case
+def several_instances_are_refused_where_the_upstream_ignores_conditions():
+    swift = Upstream("swift")
+    swift.client().create_bucket(Bucket="some-bucket")
+    refused_start({"storage": {"backends": [s3_backend(swift)]}, "advanced": {"instances": 2}},
+                  ["cannot be shared by 2 instances: it does not obey If-None-Match",
+                   "advanced.instances: 1"])
+    server = Server(config={"storage": {"backends": [s3_backend(swift)]}})  # alone it works
+    same(server.request("PUT", "/some-bucket/a.zip", body=b"x" * 1000).status, 200)
+    server.drop()
+
+
+# ---- Leases -----------------------------------------------------------------------------------
+
+@case
+def a_write_leaves_no_lease_behind():
+    b, v = bucket("tidy"), versions(60000, 3)
+    one, two = start(), start()
+    for n, server in enumerate((one, two, one)):
+        same(server.request("PUT", "/%s/d/app-%d.zip" % (b, n), body=v[n]).status, 200)
+    wait_for_no_lease(b)
+    same(names(b), ["d/app-0.zip.delta", "d/app-1.zip.delta", "d/app-2.zip.delta",
+                    "d/reference.bin"])
+    for n, server in enumerate((two, one, two)):
+        same(server.request("GET", "/%s/d/app-%d.zip" % (b, n)).body, v[n])
+        same(server.request("DELETE", "/%s/d/app-%d.zip" % (b, n)).status, 204)
+        same(one.request("GET", "/%s/d/app-%d.zip" % (b, n)).status, 404)
+    same(two.request("DELETE", "/" + b).status, 204)
+    same(one.request("HEAD", "/" + b).status, 404)
+    one.drop()
+    two.drop()
+
+
+@case
+def a_lone_server_pays_nothing_for_what_several_need():
+    b = bucket("lone")
+    faulty = Faulty(upstream.port)
+    server = Server(config={"storage": {"backends": [s3_backend(upstream, port=faulty.port)]}})
+    same(server.request("PUT", "/%s/warm.txt" % b, body=b"x").status, 200)
+    faulty.forget()
+    same(server.request("PUT", "/%s/plain.txt" % b, body=b"y").status, 200)
+    log = faulty.log()
+    same(sorted(row["operation"] for row in log), ["HeadObject", "HeadObject", "PutObject"], log)
+    assert not [row for row in log if ".deltaglider" in row["key"]], log
+    server.drop()
+
+
+@case
+def what_a_dead_server_began_is_finished_by_another():
+    b, v = bucket("dead"), versions(60000, 3)
+    one, two = start(env={"DGP_FAULT": "engine.put.delta:kill"}), start()
+    try:
+        one.request("PUT", "/%s/d/app.zip" % b, body=v[0])
+        raise AssertionError("the server lives")
+    except (OSError, http.client.HTTPException):
+        pass
+    one.kill()
+    assert "d/reference.bin" in names(b), names(b)
+    # Nobody writes there again, and still the reference goes, with the lease.
+    wait_until("the orphan goes", 120, lambda: names(b) == [])
+    two.drop()
+
+
+@case
+def a_write_waits_for_the_lease_of_a_dead_server_and_tidies_up_behind_it():
+    b, v = bucket("heir"), versions(60000, 3)
+    one, two = start(env={"DGP_FAULT": "engine.put.delta:kill"}), start()
+    try:
+        one.request("PUT", "/%s/d/app.zip" % b, body=v[0])
+    except (OSError, http.client.HTTPException):
+        pass
+    one.kill()
+    same(two.request("PUT", "/%s/d/other.bin" % b, body=v[1], timeout_s=90).status, 200)
+    same(two.request("DELETE", "/%s/d/other.bin" % b, timeout_s=90).status, 204)
+    wait_for_no_lease(b)
+    same(names(b), [])
+    assert "engine.lease_taken_over" in two.log(), two.log()[-2000:]
+    two.drop()
+
+
+@case
+def a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes():
+    b, v = bucket("asleep"), versions(60000, 3)
+    noise = body(60000, 7)
+    one = start(env={"DGP_FAULT": "engine.put.remove-other:delay_4000:1"})
+    two = start()
+    same(two.request("PUT", "/%s/d/keep.zip" % b, body=v[0]).status, 200)
+    same(two.request("PUT", "/%s/d/app.zip" % b, body=noise).status, 200)  # as it is
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(
+        one.request("PUT", "/%s/d/app.zip" % b, body=v[1], timeout_s=90)))
+    thread.start()
+    # The delta is there, the other variant is about to be removed.
+    wait_until("the delta comes", 30, lambda: "d/app.zip.delta" in names(b))
+    one.process.send_signal(signal.SIGSTOP)
+    newest = body(60000, 8)
+    same(two.request("PUT", "/%s/d/app.zip" % b, body=newest, timeout_s=90).status, 200)
+    same(two.request("GET", "/%s/d/app.zip" % b).body, newest)
+    one.process.send_signal(signal.SIGCONT)
+    thread.join()
+    for server in (two, one):
+        same(server.request("GET", "/%s/d/app.zip" % b).body, newest)
+    same(sorted(name for name in names(b) if not name.startswith(LEASES)),
+         ["d/app.zip", "d/keep.zip.delta", "d/reference.bin"])
+    one.drop()
+    two.drop()
+
+
+@case
+def conditions_of_clients_hold_across_servers():
+    b, v = bucket("conditions"), versions(60000, 20)
+    servers = [start(), start()]
+    for n in range(8):
+        path, answers = "/%s/d/only-%d.zip" % (b, n), []
+        threads = [threading.Thread(target=lambda s, i: answers.append(s.request(
+            "PUT", path, body=v[i], headers={"If-None-Match": "*"}).status),
+            args=(servers[i % 2], 2 * n + i)) for i in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        same(sorted(answers), [200, 412], path)
+    etag = servers[0].request("HEAD", "/%s/d/only-0.zip" % b).headers["ETag"]
+    path, answers = "/%s/d/only-0.zip" % b, []
+    threads = [threading.Thread(target=lambda s, i: answers.append(s.request(
+        "PUT", path, body=v[i], headers={"If-Match": etag}).status), args=(servers[i % 2], 18 + i))
+        for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    same(sorted(answers), [200, 412])
+    for server in servers:
+        server.drop()
+
+
+# ---- The mixed run -----------------------------------------------------------------------------
+
+KEYS = ["a/app-%d.zip" % n for n in range(6)] + ["b/lib-%d.jar" % n for n in range(4)] + \
+       ["c/one.zip", "c/two.bin"]
+BASE = versions(40000, 1, seed=3)[0]
+
+
+def value_of(data):
+    return hashlib.md5(data).hexdigest()
+
+
+class Client:
+    def __init__(self, number, history, servers, count):
+        self.number, self.history, self.count = number, history, count
+        self.servers, self.rng = servers, random.Random(SEED * 100 + number)
+        self.problem = None
+        self.outcomes = {}
+        self.serial = 0
+
+    def new_body(self):
+        """Unique; sometimes nothing like the reference, so that it rests as it is."""
+        self.serial += 1
+        mark = b"%d-%d-%d." % (SEED, self.number, self.serial)
+        if self.rng.randrange(3) == 0:
+            return mark + self.rng.randbytes(3000)
+        return mark + BASE + mark
+
+    def call(self, method, key="", data=None, **options):
+        path = "/%s/%s" % (MIXED, key)
+        server = self.servers[self.number % len(self.servers)]
+        while True:
+            try:
+                answer = server.request(method, path, body=data, timeout_s=120, **options)
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)  # certainly not done: the server is being started again
+            except (OSError, http.client.HTTPException, ValueError):
+                answer = Response(0, {}, b"")
+                break
+        name = "%s %d" % (method, answer.status)
+        self.outcomes[name] = self.outcomes.get(name, 0) + 1
+        return answer
+
+    def unexpected(self, answer):
+        """A server that fails, or is busy or dead, leaves it open what happened."""
+        if 0 < answer.status < 500:
+            self.problem = "unexpected: %r" % answer
+        return True
+
+    def put(self, key):
+        data, once = self.new_body(), self.rng.randrange(5) == 0
+        op = self.history.begin(key)
+        answer = self.call("PUT", key, data, headers={"If-None-Match": "*"} if once else {})
+        value, note = value_of(data), "%d by %d" % (answer.status, self.number)
+        if answer.status == 200:
+            self.history.end(op, create(value) if once else write(value), note)
+        elif once and answer.status == 412:
+            self.history.end(op, present(), note)
+        elif self.unexpected(answer):
+            self.history.end(op, maybe(value), note)
+
+    def delete(self, key):
+        op = self.history.begin(key)
+        answer = self.call("DELETE", key)
+        note = "%d by %d" % (answer.status, self.number)
+        if answer.status == 204:
+            self.history.end(op, write(None), note)
+        elif self.unexpected(answer):
+            self.history.end(op, maybe(None), note)
+
+    def get(self, key, method="GET"):
+        op = self.history.begin(key)
+        answer = self.call(method, key)
+        note = "%s by %d" % (method, self.number)
+        if answer.status == 404:
+            self.history.end(op, read(None), note)
+        elif answer.status == 200:
+            value = answer.headers["ETag"].strip('"')
+            if method == "GET" and value != value_of(answer.body):
+                self.problem = "GET %s: bytes that are not those of its ETag" % key
+            self.history.end(op, read(value), note)
+        else:
+            self.unexpected(answer)
+
+    def copy(self, source, key):
+        seen, op = self.history.begin(source), self.history.begin(key)
+        answer = self.call("PUT", key, headers={"x-amz-copy-source": "/%s/%s" % (MIXED, source)})
+        tag = re.search(rb"<ETag>(?:&quot;|&#34;|\")(\w+)", answer.body)
+        note = "copy of %s, %d by %d" % (source, answer.status, self.number)
+        if answer.status == 404:
+            self.history.end(seen, read(None), note)
+        elif answer.status == 200 and tag:
+            value = tag.group(1).decode()
+            self.history.end(seen, read(value), note)
+            self.history.end(op, write(value), note)
+        elif self.unexpected(answer):
+            self.history.end(op, ("copy", source), note)
+
+    def list(self, prefix):
+        keys = [key for key in KEYS if key.startswith(prefix)]
+        ops = [self.history.begin(key) for key in keys]
+        answer = self.call("GET", query={"list-type": "2", "prefix": prefix})
+        if answer.status != 200:
+            self.unexpected(answer)
+            return
+        rows = dict((key.decode(), tag.decode()) for key, tag in re.findall(
+            rb"<Contents>.*?<Key>(.*?)</Key>.*?<ETag>(?:&quot;|&#34;|\")(\w+).*?</Contents>",
+            answer.body, re.S))
+        for op in ops:
+            self.history.end(op, read(rows.get(op.key)), "list by %d" % self.number)
+
+    def run(self):
+        try:
+            for _ in range(self.count):
+                key, kind = self.rng.choice(KEYS), self.rng.randrange(100)
+                if kind < 34:
+                    self.put(key)
+                elif kind < 56:
+                    self.get(key)
+                elif kind < 66:
+                    self.get(key, "HEAD")
+                elif kind < 86:
+                    self.delete(key)
+                elif kind < 95:
+                    self.copy(self.rng.choice([one for one in KEYS if one != key]), key)
+                else:
+                    self.list(key[:2])
+                if self.problem:
+                    return
+        except BaseException as error:
+            self.problem = "%s\n%s" % (error, traceback.format_exc())
+
+
+MIXED = "mixed"
+
+
+def settle_copies(history):
+    """A copy without an answer may have written whatever its source ever held."""
+    held = {}
+    for op in history.operations:
+        if op.what[0] in ("write", "create", "read"):
+            held.setdefault(op.key, set()).add(op.what[1])
+        elif op.what[0] == "maybe":
+            held.setdefault(op.key, set()).update(op.what[1])
+    for op in history.operations:
+        if op.what[0] == "copy":
+            op.what = maybe(*(held.get(op.what[1], set()) - {None}))
+            op.ended = float("inf")
+
+
+def check_what_lies_there(servers):
+    """Straight at the upstream: references and their objects, and nothing else."""
+    wait_for_no_lease(MIXED)
+    there = names(MIXED)
+    hidden = [name for name in there if name.startswith(".deltaglider/")]
+    same(hidden, [])
+    references = {}
+    for name in there:
+        folder, _, last = name.rpartition("/")
+        if last == "reference.bin":
+            data = up.get_object(Bucket=MIXED, Key=name)["Body"].read()
+            references[folder] = hashlib.sha256(data).hexdigest()
+    for folder in references:
+        others = [name for name in there if name.rpartition("/")[0] == folder
+                  and not name.endswith("/reference.bin")]
+        assert others, "an orphan reference in %s/" % folder
+    for name in there:
+        if name.endswith(".delta"):
+            metadata = up.head_object(Bucket=MIXED, Key=name)["Metadata"]
+            same(metadata.get("dg-ref-sha256"), references.get(name.rpartition("/")[0]),
+                 "the reference of " + name)
+    # Each object reads as it should, from a server that has nothing in memory too.
+    fresh = start()
+    keys = {}
+    for server in servers + [fresh]:
+        for key in KEYS:
+            answer = server.request("GET", "/%s/%s" % (MIXED, key))
+            assert answer.status in (200, 404), (key, answer)
+            got = answer.body if answer.status == 200 else None
+            if got is not None:
+                same(answer.headers["ETag"], etag_of(got), key)
+            same(keys.setdefault(key, got) == got, True, "the servers' views of " + key)
+    for n, key in enumerate(KEYS):
+        server = (servers + [fresh])[n % 3]
+        same(server.request("DELETE", "/%s/%s" % (MIXED, key)).status, 204)
+    wait_for_no_lease(MIXED)
+    same(names(MIXED), [])
+    fresh.drop()
+
+
+@case
+def two_servers_look_like_one_to_their_clients():
+    bucket(MIXED)
+    servers, history = [start(), start()], History()
+    clients = [Client(n, history, servers, -(-OPS // CLIENTS)) for n in range(CLIENTS)]
+    threads = [threading.Thread(target=client.run) for client in clients]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    if KILL:
+        wait_until("half of the run", 3600, lambda: len(history.operations) > OPS // 2)
+        servers[0].kill()
+        time.sleep(2)  # clients must meet a dead server
+        servers[0].start()
+    for thread in threads:
+        thread.join()
+    lasted = time.monotonic() - began
+    outcomes = {}
+    for client in clients:
+        for name, count in client.outcomes.items():
+            outcomes[name] = outcomes.get(name, 0) + count
+    sys.stderr.write("seed %d: %.0f s, %s\n" % (SEED, lasted, json.dumps(outcomes, sort_keys=True)))
+    for client in clients:
+        assert not client.problem, client.problem
+    settle_copies(history)
+    problem = history.check()
+    assert not problem, problem
+    answered = sum(count for name, count in outcomes.items() if name.split()[1][0] in "24")
+    assert answered > (OPS * 9 // 10 if not KILL else OPS // 2), outcomes
+    for server in servers:
+        assert "engine.corrupt" not in server.log(), server.log()[-3000:]
+    check_what_lies_there(servers)
+    for server in servers:
+        server.drop()
+
+
+main()
