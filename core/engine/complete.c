@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CompleteMultipartUpload: the parts, in order, through the same put as any
- * other object. Asked twice, it answers twice: a second Complete waits for the
+/* CompleteMultipartUpload: the parts, in order, through the same put as any other
+ * object, or joined by the storage that has them. Asked twice, it answers twice: a second Complete waits for the
  * first, or gets its answer from done.json, even after a restart. */
 #include "config.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/partsizes.h"
 #include "core/engine/put.h"
-#include "core/engine/readers.h"
-#include "core/engine/spool.h"
 #include "core/engine/upload.h"
+#include "core/engine/uploadnative.h"
 
 #include "common/banned.h"
 
@@ -33,6 +28,7 @@ struct plan {
   char *part_sizes;
   char checksum_text[96];   /* composite: base64-N */
   bool composite;
+  bool native;              /* the storage has some of the parts */
 };
 
 static void request_digest(const struct dg_complete_request *request, uint8_t sha256[32])
@@ -156,6 +152,7 @@ static int make_plan_locked(struct plan *plan, struct dg_error *err)
                      "part %u has %" G_GUINT64_FORMAT " bytes, and is not the last",
                      asked->part_no, part->size_bytes);
     plan->parts[i] = *part;
+    plan->native |= part->is_native;
     if (__builtin_add_overflow(plan->size_bytes, part->size_bytes, &plan->size_bytes))
       return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "the parts are too large together");
   }
@@ -172,40 +169,9 @@ static void plan_clear(struct plan *plan)
 
 /* ---- Bytes ---------------------------------------------------------------------------------- */
 
-struct feed {
-  struct dg_put *put;
-  uint32_t crc32c;
-};
-
-static int feed_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+static int feed_put(void *put, const void *data, size_t len, struct dg_error *err)
 {
-  struct feed *feed = receiver;
-
-  feed->crc32c = dg_crc32c(feed->crc32c, data, len);
-  return dg_put_write(feed->put, data, len, err);
-}
-
-static int feed_part(struct dg_put *put, const struct dg_upload *upload, const struct dg_part *part,
-                     struct dg_error *err)
-{
-  g_autofree char *path = dg_upload_part_path(upload, part->part_no);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  struct feed feed = {.put = put};
-  struct dg_reader *reader;
-  int rc;
-
-  if (fd < 0)
-    return dg_fail(err, dg_errno_code(errno), "open '%s': %s", path, g_strerror(errno));
-  (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-  reader = dg_file_reader_new(fd, 0, part->size_bytes);
-  rc = dg_reader_drain(reader, put->call, feed_piece, &feed, err);
-  dg_reader_close(reader);
-  if (rc == 0 && feed.crc32c != part->crc32c) {
-    rc = dg_fail(err, DG_E_CORRUPT, "part %u of upload %s was damaged at rest", part->part_no,
-                 upload->id);
-    dg_engine_report_corrupt(put->engine, put->bucket, put->key, "part", err);
-  }
-  return rc;
+  return dg_put_write(put, data, len, err);
 }
 
 /* Under the deltaspace lock, which keeps the bucket too: from here to the end of
@@ -223,6 +189,41 @@ static int check_not_dropped(void *receiver, const struct dg_object_info *curren
   if (dropped)
     return dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the bucket was deleted");
   return plan->request->check ? plan->request->check(plan->request->receiver, current, err) : 0;
+}
+
+/* Nobody reads the parts again: what the object's checksum is follows from theirs. */
+static int check_full_object(struct plan *plan, struct dg_error *err)
+{
+  uint32_t kind = plan->upload->checksum_kind;
+  uint8_t sum[DG_SUM_MAX_BYTES];
+  struct dg_slice asked = plan->request->checksum_base64;
+
+  if (kind == DG_SUM_NONE || plan->composite)
+    return 0;
+  memcpy(sum, plan->parts[0].checksum, sizeof sum);
+  for (uint32_t i = 1; i < plan->request->part_count; i++)
+    if (!dg_checksum_combine(kind, sum, plan->parts[i].checksum, plan->parts[i].size_bytes, sum))
+      return dg_fail(err, DG_E_INTERNAL, "parts with %s make no full-object checksum",
+                     dg_checksum_name(kind));
+  dg_base64_encode(sum, dg_checksum_len(kind), plan->checksum_text);
+  if (asked.len && !dg_slice_equal_str(asked, plan->checksum_text))
+    return dg_fail(err, DG_E_CHECKSUM_MISMATCH, "the parts have the checksum %s",
+                   plan->checksum_text);
+  return 0;
+}
+
+static int assemble_native(struct dg_engine *engine, const struct dg_call *call,
+                           struct plan *plan, const struct dg_put_request *put_request,
+                           struct dg_put_result *ret_result, struct dg_error *err)
+{
+  if (check_full_object(plan, err) < 0 ||
+      dg_native_complete(engine, call, put_request, plan->upload, plan->parts,
+                         plan->request->part_count, ret_result, err) < 0)
+    return -1;
+  ret_result->checksum_kind = plan->upload->checksum_kind;
+  (void)g_strlcpy(ret_result->checksum_base64, plan->checksum_text,
+                  sizeof ret_result->checksum_base64);
+  return 0;
 }
 
 static int assemble(struct dg_engine *engine, const struct dg_call *call, struct plan *plan,
@@ -249,13 +250,15 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, struct
   struct dg_put *put;
   int rc = 0;
 
+  if (plan->native)
+    return assemble_native(engine, call, plan, &put_request, ret_result, err);
   if (!plan->composite)
     expect.checksum_base64 = request->checksum_base64;
   if (dg_engine_put_open(engine, call, &put_request, &put, err) < 0)
     return -1;
   dg_put_set_extra(put, &extra);
   for (uint32_t i = 0; rc == 0 && i < request->part_count; i++)
-    rc = feed_part(put, upload, &plan->parts[i], err);
+    rc = dg_part_drain(engine, call, upload, &plan->parts[i], feed_put, put, err);
   if (rc < 0) {
     dg_put_abort(put);
     return -1;

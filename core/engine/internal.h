@@ -64,6 +64,8 @@ int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct d
 /* A copy that outlives the operation: clear it too. */
 void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy);
 void dg_route_clear(struct dg_route *route);
+/* Another backend of the same configuration, for as long as the route is open; NULL. */
+struct dg_backend *dg_route_backend(const struct dg_route *route, const char *name);
 
 struct dg_route_cache *dg_route_cache_new(void);
 void dg_route_cache_free(struct dg_route_cache *cache);

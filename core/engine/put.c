@@ -42,19 +42,23 @@ static void put_free(struct dg_put *put)
  * 1024. Stores move between backends, so this holds for all. */
 #define DELTA_KEY_MAX 1015u
 
-static bool may_be_delta(const struct dg_put *put)
+bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key)
 {
-  const struct dg_route *route = &put->route;
-
-  if (!route->codec || !route->policy->compression || route->policy->max_delta_ratio <= 0 || put->size_hint == 0 ||
-      put->key.len > DELTA_KEY_MAX || !dg_key_eligible(put->key, route->policy->delta_suffixes))
-    return false;
-  return put->size_hint == DG_TO_END || put->size_hint <= route->snapshot->max_delta_object_size;
+  return route->codec && route->policy->compression && route->policy->max_delta_ratio > 0 &&
+         key.len <= DELTA_KEY_MAX && dg_key_eligible(key, route->policy->delta_suffixes);
 }
 
-int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
-                       const struct dg_put_request *request, struct dg_put **ret_put,
-                       struct dg_error *err)
+static bool may_be_delta(const struct dg_put *put)
+{
+  if (put->size_hint == 0 || !dg_put_may_be_delta(&put->route, put->key))
+    return false;
+  return put->size_hint == DG_TO_END ||
+         put->size_hint <= put->route.snapshot->max_delta_object_size;
+}
+
+/* A put that has its route and keeps its limits; NULL on failure. */
+static struct dg_put *put_new(struct dg_engine *engine, const struct dg_call *call,
+                              const struct dg_put_request *request, struct dg_error *err)
 {
   struct dg_put *put = g_new0(struct dg_put, 1);
 
@@ -68,7 +72,6 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
   put->check = request->check;
   put->receiver = request->receiver;
   put->size_hint = request->size_bytes;
-  put->hashes = dg_hashes_new(request->checksum_kind);
   if (dg_route_open(engine, call, request->bucket, &put->route, err) < 0)
     goto fail;
   put->size_max = put->route.snapshot->max_object_size;
@@ -81,6 +84,22 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
   }
   if (dg_quota_admit(engine, call, &put->route, put->bucket, put->key, put->size_hint, err) < 0)
     goto fail;
+  return put;
+
+fail:
+  put_free(put);
+  return NULL;
+}
+
+int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
+                       const struct dg_put_request *request, struct dg_put **ret_put,
+                       struct dg_error *err)
+{
+  struct dg_put *put = put_new(engine, call, request, err);
+
+  if (!put)
+    return -1;
+  put->hashes = dg_hashes_new(request->checksum_kind);
   put->candidate = may_be_delta(put);
   if (dg_stage_open(engine, call, &put->route, put->key, put->size_hint, put->candidate,
                     &put->stage, err) < 0)
@@ -247,11 +266,13 @@ static int store_passthrough(struct dg_put *put, struct dg_meta *meta,
 }
 
 /* The new variant is durable; the other one is older and goes. Failing here
- * only leaves bytes behind: the younger variant is what is served. */
-static void remove_other(struct dg_put *put, const struct dg_found *found, uint32_t kept)
+ * only leaves bytes behind where the younger variant is what is served. */
+static int remove_other(struct dg_put *put, const struct dg_found *found, uint32_t kept,
+                        struct dg_error *ret_err)
 {
   const struct dg_meta *old[] = {found->meta, found->hidden};
   struct dg_error err;
+  int rc = 0;
 
   for (size_t i = 0; i < G_N_ELEMENTS(old); i++) {
     struct dg_item item;
@@ -265,11 +286,17 @@ static void remove_other(struct dg_put *put, const struct dg_found *found, uint3
       (void)dg_fail(&err, dg_errno_code(number), "injected at engine.put.remove-other");
     if (number ||
         (dg_backend_remove(put->route.backend, put->call, &item, &err) < 0 &&
-         err.code != DG_E_NO_SUCH_KEY))
+         err.code != DG_E_NO_SUCH_KEY)) {
       dg_log_warn(put->engine->log, "engine.stale_variant", "bucket=%s key=%s cause=%s",
                   DG_LOG_QUOTED(put->bucket), DG_LOG_QUOTED(put->key),
                   DG_LOG_QUOTED(dg_slice_str(err.detail)));
+      if (put->ready) {
+        *ret_err = err;
+        rc = -1;
+      }
+    }
   }
+  return rc;
 }
 
 static int check_condition(struct dg_put *put, const struct dg_found *found, struct dg_error *err)
@@ -330,14 +357,16 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_spa
   dg_put_set_created(meta, &found);
   dg_metacache_write_begin(put->engine->metacache, put->bucket, put->key);
   rc = 0;
-  if (put->candidate && put->size_bytes > 0)
+  if (put->ready)
+    rc = put->ready->store(put->ready->receiver, put, meta, result, err);
+  else if (put->candidate && put->size_bytes > 0)
     rc = dg_put_store_delta(put, meta, result, &stored, err);
-  if (rc < 0)
+  if (rc < 0 && !put->ready)
     dg_space_soil(space); /* perhaps a reference was stored before */
-  if (rc == 0 && !stored)
+  if (rc == 0 && !stored && !put->ready)
     rc = store_passthrough(put, meta, result, err);
   if (rc == 0)
-    remove_other(put, &found, result->variant);
+    rc = remove_other(put, &found, result->variant, err);
   dg_quota_end(&change, rc == 0);
   dg_metacache_write_end(put->engine->metacache, put->bucket, put->key);
 out:
@@ -345,11 +374,49 @@ out:
   return rc;
 }
 
-int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
-                  struct dg_put_result *ret_result, struct dg_error *err)
+static int commit(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *ret_result,
+                  struct dg_error *err)
 {
   struct dg_put_result result = {0};
   struct dg_space *space = NULL;
+  int rc;
+
+  if (dg_call_check(put->call, err) < 0 ||
+      dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key), &space,
+                     err) < 0)
+    return -1;
+  rc = commit_locked(put, meta, space, &result, err);
+  dg_space_leave(space);
+  if (rc == 0) {
+    fill_result(put, meta, &result);
+    count_decision(put, &result);
+    *ret_result = result;
+  }
+  return rc;
+}
+
+int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
+                        const struct dg_put_request *request, const struct dg_put_ready *ready,
+                        struct dg_put_result *ret_result, struct dg_error *err)
+{
+  struct dg_put *put = put_new(engine, call, request, err);
+  struct dg_meta *meta;
+  int rc;
+
+  if (!put)
+    return -1;
+  put->ready = ready;
+  put->size_bytes = request->size_bytes;
+  meta = dg_meta_new();
+  rc = commit(put, meta, ret_result, err);
+  dg_meta_unref(meta);
+  put_free(put);
+  return rc;
+}
+
+int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
+                  struct dg_put_result *ret_result, struct dg_error *err)
+{
   struct dg_meta *meta = NULL;
   int rc = -1;
 
@@ -364,17 +431,8 @@ int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
     goto out;
   /* The long work before the lock, the short decision under it. */
   meta = dg_put_build_meta(put, err);
-  if (!meta || dg_put_encode_finish(put, err) < 0 || dg_call_check(put->call, err) < 0 ||
-      dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key), &space,
-                     err) < 0)
-    goto out;
-  rc = commit_locked(put, meta, space, &result, err);
-  dg_space_leave(space);
-  if (rc == 0) {
-    fill_result(put, meta, &result);
-    count_decision(put, &result);
-    *ret_result = result;
-  }
+  if (meta && dg_put_encode_finish(put, err) == 0)
+    rc = commit(put, meta, ret_result, err);
 out:
   dg_meta_unref(meta);
   put_free(put);

@@ -17,6 +17,25 @@ struct dg_put_extra {
 };
 void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra);
 
+/* An object whose bytes are at the storage already. */
+struct dg_put_ready {
+  /* Gives them the object's name, under the deltaspace lock. meta is empty but for a
+   * moment of creation that is later than all that is there; it is left as head()
+   * would tell it. Fills in the result's variant and stored_bytes. */
+  int (*store)(void *receiver, struct dg_put *put, struct dg_meta *meta,
+               struct dg_put_result *result, struct dg_error *err);
+  void *receiver;
+};
+/* [worker] A whole put: the request's size and check count, and its meta does not. Fails
+ * also when an older variant cannot be removed: without digests of its own the object's
+ * age is the storage's, and may not tell that it is the younger one. */
+int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
+                        const struct dg_put_request *request, const struct dg_put_ready *ready,
+                        struct dg_put_result *ret_result, struct dg_error *err);
+
+/* Does this name become a delta, if that pays? [any] */
+bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key);
+
 /* [worker] dg_put_write() for the rest of a stream, which stays open. */
 int dg_put_drain(struct dg_put *put, struct dg_reader *reader, struct dg_error *err);
 
@@ -48,6 +67,7 @@ struct dg_put {
   bool finished;            /* encoded holds the result, the ratio was good enough */
   struct dg_encode_result encoded;
   int64_t encode_us;
+  const struct dg_put_ready *ready; /* NULL: the bytes come through here */
   /* From multipart. */
   char *multipart_etag, *part_sizes, *checksum_text;
   uint32_t checksum_kind;

@@ -159,6 +159,13 @@ void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy)
   (void)dg_view_ref(ret_copy->view);
 }
 
+struct dg_backend *dg_route_backend(const struct dg_route *route, const char *name)
+{
+  size_t index = backend_named(route->view, name);
+
+  return index == SIZE_MAX ? NULL : route->view->backends[index].backend;
+}
+
 void dg_route_clear(struct dg_route *route)
 {
   dg_view_unref(route->view);

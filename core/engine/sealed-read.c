@@ -241,13 +241,13 @@ static int peek(struct opening *o, uint8_t head[MAGIC_LEN], struct dg_error *err
   return rc;
 }
 
-/* A body that was written through this server is as long as its metadata says,
- * whatever it begins with. Others are looked at. */
+/* A body that was written through this server is as long as its metadata says, or
+ * marked as plain, whatever it begins with. Others are looked at. */
 static int open_plain(struct opening *o, struct dg_reader **ret_reader, struct dg_error *err)
 {
   uint8_t head[MAGIC_LEN] = {0};
 
-  if (o->meta->stored_size >= SMALLEST_BODY &&
+  if (o->meta->stored_size >= SMALLEST_BODY && !(o->meta->flags & DG_META_PLAIN) &&
       promised_size(o->meta, o->item->variant) != o->meta->stored_size) {
     if (peek(o, head, err) < 0)
       return -1;

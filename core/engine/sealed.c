@@ -345,6 +345,61 @@ static int sealed_lease_list(void *self, const struct dg_call *call, struct dg_s
                                err);
 }
 
+/* ---- Uploads that the storage joins: plaintext only ------------------------------------ */
+
+static int refuse_plain(const struct dg_sealed *sealed, struct dg_error *err)
+{
+  if (!sealed->seals_writes)
+    return 0;
+  return dg_fail(err, DG_E_UNSUPPORTED, "%s seals what it stores", dg_backend_name(sealed->inner));
+}
+
+static int sealed_upload_begin(void *self, const struct dg_call *call, const struct dg_item *item,
+                               const struct dg_meta *meta, char *ret_token, struct dg_error *err)
+{
+  struct dg_sealed *sealed = self;
+  char *token;
+
+  if (refuse_plain(sealed, err) < 0 ||
+      dg_backend_upload_begin(sealed->inner, call, item, meta, &token, err) < 0)
+    return -1;
+  (void)g_strlcpy(ret_token, token, DG_UPLOAD_TOKEN_MAX);
+  g_free(token);
+  return 0;
+}
+
+static int sealed_upload_part(void *self, const struct dg_call *call, const struct dg_item *item,
+                              struct dg_slice token, uint32_t part_no, uint64_t size_bytes,
+                              struct dg_writer **ret_writer, struct dg_error *err)
+{
+  struct dg_sealed *sealed = self;
+
+  if (refuse_plain(sealed, err) < 0)
+    return -1;
+  return dg_backend_upload_part(sealed->inner, call, item, token.data, part_no, size_bytes,
+                                ret_writer, err);
+}
+
+static int sealed_upload_complete(void *self, const struct dg_call *call,
+                                  const struct dg_item *item, struct dg_slice token,
+                                  const struct dg_upload_piece *pieces, uint32_t count,
+                                  struct dg_meta *meta, struct dg_error *err)
+{
+  struct dg_sealed *sealed = self;
+
+  if (refuse_plain(sealed, err) < 0)
+    return -1;
+  return dg_backend_upload_complete(sealed->inner, call, item, token.data, pieces, count, meta,
+                                    err);
+}
+
+/* Also of one that began before bodies were sealed. */
+static int sealed_upload_abort(void *self, const struct dg_call *call, const struct dg_item *item,
+                               struct dg_slice token, struct dg_error *err)
+{
+  return dg_backend_upload_abort(((struct dg_sealed *)self)->inner, call, item, token.data, err);
+}
+
 static void sealed_destroy(void *self)
 {
   struct dg_sealed *sealed = self;
@@ -360,7 +415,7 @@ static uint64_t caps_of(const struct dg_sealed *sealed)
   uint64_t kept = 0;
 
   if (!sealed->seals_writes)
-    caps |= DG_CAP_LATE_NAME | DG_CAP_READ_BACK;
+    caps |= DG_CAP_LATE_NAME | DG_CAP_READ_BACK | DG_CAP_NATIVE_UPLOAD;
   if (!sealed->crypt)
     caps |= DG_CAP_LOCAL_FILE;
   for (uint64_t bit = 1; bit && bit <= caps; bit <<= 1)
@@ -401,6 +456,12 @@ struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
   ops.caps = caps_of(sealed);
   if (dg_backend_can_set_meta(params->inner))
     ops.set_meta = sealed_set_meta;
+  if (dg_backend_has(params->inner, DG_CAP_NATIVE_UPLOAD)) {
+    ops.upload_begin = sealed_upload_begin;
+    ops.upload_part = sealed_upload_part;
+    ops.upload_complete = sealed_upload_complete;
+    ops.upload_abort = sealed_upload_abort;
+  }
   return dg_backend_wrap(&ops, sealed, dg_backend_name(params->inner),
                          dg_backend_plugin_name(params->inner));
 }

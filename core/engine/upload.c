@@ -9,15 +9,19 @@
 
 #include "common/clock.h"
 #include "common/hex.h"
+#include "core/engine/uploadnative.h"
 
 #include "common/banned.h"
+
+#define SWEEP_ABORT_MS 3000u
+#define SWEEP_FAILURES_MAX 1u
 
 struct dg_upload_table {
   struct dg_engine *engine;
   GMutex mutex; /* guards uploads */
   GHashTable *uploads; /* id -> struct dg_upload * */
   GMutex count_mutex; /* guards open_count, and that the metric says the same */
-  uint64_t open_count; /* uploads OPEN or COMPLETING, and those being created */
+  uint64_t open_count; /* uploads OPEN, COMPLETING or ABORTING, and those being created */
 };
 
 static struct dg_upload *upload_ref(struct dg_upload *upload)
@@ -46,6 +50,10 @@ void dg_upload_unref(struct dg_upload *upload)
   g_free(upload->dir);
   g_free(upload->bucket);
   g_free(upload->key);
+  g_free(upload->native.backend);
+  g_free(upload->native.bucket);
+  g_free(upload->native.token);
+  g_hash_table_unref(upload->native.busy);
   g_free(upload);
 }
 
@@ -89,7 +97,8 @@ static void give_place_back(struct dg_upload_table *table)
 void dg_upload_end_locked(struct dg_upload_table *table, struct dg_upload *upload,
                           enum dg_upload_state state)
 {
-  if (upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING)
+  if (upload->state == DG_UPLOAD_OPEN || upload->state == DG_UPLOAD_COMPLETING ||
+      upload->state == DG_UPLOAD_ABORTING)
     give_place_back(table);
   upload->state = state;
 }
@@ -157,7 +166,7 @@ GPtrArray *dg_upload_table_all(struct dg_upload_table *table)
   return all;
 }
 
-static void sweep(struct dg_upload_table *table, const char *phase);
+static void sweep(struct dg_upload_table *table, bool is_start);
 
 int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_table,
                         struct dg_error *err)
@@ -172,7 +181,7 @@ int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_t
     g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)dg_upload_unref);
   load_all(table);
   dg_upload_drop_recover(table, engine, /* is_start= */ true);
-  sweep(table, "startup");
+  sweep(table, /* is_start= */ true);
   *ret_table = table;
   return 0;
 }
@@ -308,14 +317,36 @@ uint64_t dg_upload_remove(struct dg_upload_table *table, struct dg_upload *uploa
   return freed;
 }
 
+/* An upload that was turned ABORTING: out of the storage, then out of the table. *ret_freed:
+ * bytes of files. */
+static int abort_begun(struct dg_upload_table *table, const struct dg_call *call,
+                       struct dg_upload *upload, uint64_t *ret_freed, struct dg_error *err)
+{
+  int rc = dg_native_drop(table->engine, call, upload, err);
+
+  g_mutex_lock(&upload->mutex);
+  if (upload->state == DG_UPLOAD_ABORTING && rc < 0) {
+    upload->state = DG_UPLOAD_OPEN;
+  } else if (upload->state != DG_UPLOAD_GONE) {
+    dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
+  } else {
+    rc = 0; /* its bucket was deleted meanwhile */
+  }
+  g_cond_broadcast(&upload->changed);
+  g_mutex_unlock(&upload->mutex);
+  if (rc == 0)
+    *ret_freed = dg_upload_remove(table, upload);
+  return rc;
+}
+
 int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
                            struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
                            struct dg_error *err)
 {
   struct dg_upload *upload;
+  uint64_t freed;
   int rc = 0;
 
-  (void)call;
   if (dg_upload_find(engine->uploads, bucket, key, upload_id, &upload, err) < 0)
     return -1;
   g_mutex_lock(&upload->mutex);
@@ -324,24 +355,58 @@ int dg_engine_upload_abort(struct dg_engine *engine, const struct dg_call *call,
   else if (upload->state != DG_UPLOAD_OPEN)
     rc = dg_fail(err, DG_E_NO_SUCH_UPLOAD, "the upload is over");
   else
-    dg_upload_end_locked(engine->uploads, upload, DG_UPLOAD_GONE);
+    upload->state = DG_UPLOAD_ABORTING;
   g_mutex_unlock(&upload->mutex);
   if (rc == 0)
-    (void)dg_upload_remove(engine->uploads, upload);
+    rc = abort_begun(engine->uploads, call, upload, &freed, err);
   dg_upload_unref(upload);
   return rc;
 }
 
 /* ---- Expiry --------------------------------------------------------------------------------- */
 
-static void sweep(struct dg_upload_table *table, const char *phase)
+/* Uploads at a storage that does not answer wait for the next sweep, and so does the
+ * start for all of them. */
+static bool may_abort(const struct dg_upload *upload, bool is_start, uint32_t failures)
 {
+  return upload->native.state == DG_NATIVE_UNDECIDED || upload->native.state == DG_NATIVE_NEVER ||
+         (!is_start && failures < SWEEP_FAILURES_MAX);
+}
+
+/* True once it is gone. */
+static bool expire(struct dg_upload_table *table, struct dg_upload *upload, uint64_t *freed,
+                   uint32_t *failures)
+{
+  struct dg_call call = {.struct_size = sizeof call,
+                         .deadline_mono_ms = dg_time_mono_ms() + SWEEP_ABORT_MS};
+  uint64_t bytes = 0;
+  struct dg_error err;
+
+  if (abort_begun(table, &call, upload, &bytes, &err) < 0) {
+    ++*failures;
+    dg_log_warn(table->engine->log, "engine.upload_kept", "upload=%s cause=%s", upload->id,
+                DG_LOG_QUOTED(dg_slice_str(err.detail)));
+    return false;
+  }
+  *freed += bytes;
+  dg_metrics_add(table->engine->metrics, DG_METRIC_MULTIPART_SWEPT_UPLOADS_TOTAL, "open", NULL,
+                 NULL, 1);
+  dg_log_info(table->engine->log, "engine.upload_expired", "upload=%s bucket=%s key=%s",
+              upload->id, DG_LOG_QUOTED(dg_slice_str(upload->bucket)),
+              DG_LOG_QUOTED(dg_slice_str(upload->key)));
+  return true;
+}
+
+static void sweep(struct dg_upload_table *table, bool is_start)
+{
+  const char *phase = is_start ? "startup" : "periodic";
   struct dg_metrics *metrics = table->engine->metrics;
   struct dg_view *view = dg_engine_view(table->engine);
   uint64_t idle_max_ms = (uint64_t)view->snapshot->multipart_idle_ttl_s * 1000;
   g_autoptr(GPtrArray) all = dg_upload_table_all(table);
   gint64 start_us = g_get_monotonic_time();
   uint64_t removed = 0, freed = 0, now_ms = dg_time_mono_ms();
+  uint32_t failures = 0;
 
   dg_view_unref(view);
   for (guint i = 0; i < all->len; i++) {
@@ -350,21 +415,18 @@ static void sweep(struct dg_upload_table *table, const char *phase)
 
     g_mutex_lock(&upload->mutex);
     idle = idle_max_ms && upload->state == DG_UPLOAD_OPEN && upload->sender_count == 0 &&
-           now_ms - upload->touched_mono_ms >= idle_max_ms;
+           now_ms - upload->touched_mono_ms >= idle_max_ms &&
+           may_abort(upload, is_start, failures);
     old = upload->state == DG_UPLOAD_DONE && dg_time_now_s() - upload->done_s >= DG_REPLAY_S;
-    if (idle || old)
+    if (old)
       dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
+    else if (idle)
+      upload->state = DG_UPLOAD_ABORTING;
     g_mutex_unlock(&upload->mutex);
-    if (!idle && !old)
-      continue;
-    freed += dg_upload_remove(table, upload);
-    removed += idle;
-    if (idle) {
-      dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEPT_UPLOADS_TOTAL, "open", NULL, NULL, 1);
-      dg_log_info(table->engine->log, "engine.upload_expired", "upload=%s bucket=%s key=%s",
-                  upload->id, DG_LOG_QUOTED(dg_slice_str(upload->bucket)),
-                  DG_LOG_QUOTED(dg_slice_str(upload->key)));
-    }
+    if (old)
+      freed += dg_upload_remove(table, upload);
+    else if (idle)
+      removed += expire(table, upload, &freed, &failures);
   }
   dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEEP_RUNS_TOTAL, phase, NULL, NULL, 1);
   dg_metrics_add(metrics, DG_METRIC_MULTIPART_SWEEP_RECLAIMED_BYTES_TOTAL, NULL, NULL, NULL,
@@ -380,7 +442,7 @@ static void sweep(struct dg_upload_table *table, const char *phase)
 void dg_engine_sweep(struct dg_engine *engine)
 {
   dg_upload_drop_recover(engine->uploads, engine, /* is_start= */ false);
-  sweep(engine->uploads, "periodic");
+  sweep(engine->uploads, /* is_start= */ false);
 }
 
 /* ---- Listing ---------------------------------------------------------------------------------- */

@@ -3,13 +3,17 @@
  *
  *   STATE/uploads/ID/upload.json   what the client asked for; the upload exists
  *                                  from its rename until its unlink
- *   STATE/uploads/ID/part-00001    a part's bytes and a trailer (md5, checksum)
+ *   STATE/uploads/ID/part-00001    a part's bytes and a trailer (md5, checksum); the
+ *                                  trailer alone if the storage has the part
+ *   STATE/uploads/ID/native.json   where the storage joins the parts (uploadnative.h)
  *   STATE/uploads/ID/tmp-XXXXXX    a part being sent; removed at start
  *   STATE/uploads/ID/done.json     the answer to Complete, for those who ask again
  *   STATE/uploads/drop-HEX.json    the uploads of a bucket are being dropped
  *
  * State:  OPEN -> COMPLETING -> DONE (kept a while) -> GONE
  *          ^---- on failure --'
+ *          ^ '--> ABORTING ----------------------------> GONE
+ *          '-- on failure --'
  *         any -> GONE, when the bucket is deleted
  *
  * Lock order: table mutex, then an upload's mutex, then the mutex of the count.
@@ -32,9 +36,24 @@ struct dg_part {
   int64_t modified_s;
   uint8_t md5[16];
   uint8_t checksum[32];
+  bool is_native; /* its bytes are at the storage, which calls it by its tag */
+  char tag[DG_PART_TAG_MAX];
 };
 
-enum dg_upload_state { DG_UPLOAD_OPEN, DG_UPLOAD_COMPLETING, DG_UPLOAD_DONE, DG_UPLOAD_GONE };
+enum dg_upload_state {
+  DG_UPLOAD_OPEN,
+  DG_UPLOAD_COMPLETING,
+  DG_UPLOAD_ABORTING,
+  DG_UPLOAD_DONE,
+  DG_UPLOAD_GONE
+};
+
+enum dg_native_state {
+  DG_NATIVE_UNDECIDED,
+  DG_NATIVE_BEGINNING,
+  DG_NATIVE_BEGUN,
+  DG_NATIVE_NEVER
+};
 
 struct dg_upload {
   gint refs;
@@ -53,6 +72,11 @@ struct dg_upload {
   uint32_t sender_count; /* parts being sent */
   bool parts_loaded;
   GTree *parts; /* part_no -> struct dg_part * */
+  struct {
+    enum dg_native_state state;
+    char *backend, *bucket, *token; /* once BEGUN, constant */
+    GHashTable *busy; /* numbers of parts that the storage is taking just now: a set */
+  } native;
   /* DONE. */
   struct dg_put_result result;
   uint8_t request_sha256[32];
@@ -79,6 +103,10 @@ void dg_upload_unref(struct dg_upload *upload); /* NULL is fine */
 /* With upload->mutex: reads the parts' trailers, once. */
 int dg_upload_load_parts_locked(struct dg_upload *upload, struct dg_error *err);
 char *dg_upload_part_path(const struct dg_upload *upload, uint32_t part_no);
+/* [worker] The bytes of a part that is a file, checked as they are read. */
+int dg_part_drain(struct dg_engine *engine, const struct dg_call *call,
+                  const struct dg_upload *upload, const struct dg_part *part, dg_sink_fn sink,
+                  void *receiver, struct dg_error *err);
 void dg_upload_touch_locked(struct dg_upload *upload);
 
 /* ---- Deleted buckets: uploadbucket.c ---------------------------------------------- */
@@ -109,6 +137,7 @@ void dg_upload_drop_recover(struct dg_upload_table *table, struct dg_engine *eng
 struct dg_upload *dg_upload_new(const char *dir, const char *id);
 int dg_upload_save(struct dg_upload *upload, struct dg_error *err);
 int dg_upload_save_done(struct dg_upload *upload, struct dg_error *err);
+int dg_upload_save_native(struct dg_upload *upload, struct dg_error *err);
 /* From its directory. False: there is no whole upload in it. */
 bool dg_upload_load(struct dg_upload *upload);
 /* The parts only, or all of it; upload.json goes first, so that a crash leaves

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One part of a multipart upload: straight to a file, durable before the
- * answer, replacing an earlier part of that number in one rename. */
+/* One part of a multipart upload: straight to a file, or to the storage that will join
+ * it, durable before the answer. It replaces an earlier part of that number in one
+ * rename. */
 #include "config.h"
 
 #include <errno.h>
@@ -12,12 +13,15 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/hashes.h"
+#include "core/engine/readers.h"
 #include "core/engine/spool.h"
-#include "core/engine/upload.h"
+#include "core/engine/uploadnative.h"
 
 #include "common/banned.h"
 
 struct dg_part_put {
+  struct dg_engine *engine;
+  const struct dg_call *call;
   struct dg_upload *upload;
   uint32_t part_no;
   uint64_t size_hint, size_bytes, size_max;
@@ -25,6 +29,7 @@ struct dg_part_put {
   struct dg_hashes *hashes;
   char *path; /* of the temporary file */
   int fd;
+  struct dg_native_part *native; /* NULL: the bytes go to the file */
 };
 
 static int check_open(const struct dg_upload *upload, struct dg_error *err)
@@ -38,6 +43,7 @@ static int check_open(const struct dg_upload *upload, struct dg_error *err)
 
 static void part_free(struct dg_part_put *part)
 {
+  dg_native_part_free(part->native);
   g_mutex_lock(&part->upload->mutex);
   part->upload->sender_count--;
   dg_upload_touch_locked(part->upload);
@@ -62,6 +68,20 @@ static int choose_kind(const struct dg_upload *upload, uint32_t *kind, struct dg
   return 0;
 }
 
+static int make_file(struct dg_part_put *part, struct dg_error *err)
+{
+  int number = dg_fault("engine.part.open");
+
+  part->path = g_strdup_printf("%s/tmp-XXXXXX", part->upload->dir);
+  part->fd = number ? (errno = number, -1) : mkostemp(part->path, O_CLOEXEC);
+  if (part->fd >= 0)
+    return 0;
+  (void)dg_fail(err, errno == ENOENT ? DG_E_NO_SUCH_UPLOAD : dg_errno_code(errno),
+                "make '%s': %s", part->path, g_strerror(errno));
+  g_clear_pointer(&part->path, g_free);
+  return -1;
+}
+
 int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
                         struct dg_slice bucket, struct dg_slice key, struct dg_slice upload_id,
                         uint32_t part_no, uint64_t size_bytes, uint32_t checksum_kind,
@@ -70,9 +90,8 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
   struct dg_view *view;
   struct dg_part_put *part;
   struct dg_upload *upload;
-  int number, rc;
+  int rc;
 
-  (void)call;
   if (part_no < 1 || part_no > DG_PART_MAX)
     return dg_fail(err, DG_E_INVALID_ARGUMENT, "Part number must be between 1 and %u", DG_PART_MAX);
   if (dg_upload_find(engine->uploads, bucket, key, upload_id, &upload, err) < 0)
@@ -91,6 +110,8 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
     return -1;
   }
   part = g_new0(struct dg_part_put, 1);
+  part->engine = engine;
+  part->call = call;
   part->upload = upload;
   part->part_no = part_no;
   part->size_hint = size_bytes;
@@ -103,15 +124,9 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
     (void)dg_fail(err, DG_E_ENTITY_TOO_LARGE, "a part above max_object_size");
     goto fail;
   }
-  part->path = g_strdup_printf("%s/tmp-XXXXXX", upload->dir);
-  number = dg_fault("engine.part.open");
-  part->fd = number ? (errno = number, -1) : mkostemp(part->path, O_CLOEXEC);
-  if (part->fd < 0) {
-    (void)dg_fail(err, errno == ENOENT ? DG_E_NO_SUCH_UPLOAD : dg_errno_code(errno),
-                  "make '%s': %s", part->path, g_strerror(errno));
-    g_clear_pointer(&part->path, g_free);
+  if (dg_native_part_open(engine, call, upload, part_no, size_bytes, &part->native, err) < 0 ||
+      make_file(part, err) < 0)
     goto fail;
-  }
   *ret_part = part;
   return 0;
 
@@ -128,7 +143,10 @@ int dg_part_write(struct dg_part_put *part, const void *data, size_t len, struct
     return dg_fail(err, DG_E_INCOMPLETE_BODY, "the part is longer than announced");
   dg_hashes_update(part->hashes, data, len);
   part->crc32c = dg_crc32c(part->crc32c, data, len);
-  if (dg_write_all_at(part->fd, data, len, part->size_bytes, err) < 0)
+  if (part->native) {
+    if (dg_native_part_write(part->native, data, len, err) < 0)
+      return -1;
+  } else if (dg_write_all_at(part->fd, data, len, part->size_bytes, err) < 0)
     return -1;
   part->size_bytes += len;
   return 0;
@@ -144,7 +162,8 @@ static int store(struct dg_part_put *part, const struct dg_part *row, struct dg_
   int rc;
 
   dg_part_encode(row, trailer);
-  if (dg_write_all_at(part->fd, trailer, sizeof trailer, part->size_bytes, err) < 0)
+  if (dg_write_all_at(part->fd, trailer, sizeof trailer, row->is_native ? 0 : row->size_bytes,
+                      err) < 0)
     return -1;
   if (number == 0 && fsync(part->fd) < 0)
     number = errno;
@@ -172,6 +191,56 @@ static int store(struct dg_part_put *part, const struct dg_part *row, struct dg_
     if (upload->state == DG_UPLOAD_GONE)
       (void)check_open(upload, err);
     g_mutex_unlock(&upload->mutex);
+  }
+  return rc;
+}
+
+/* The storage's part and our note of it change together: two parts of one number would
+ * else leave the bytes of one and the note of the other. */
+static int take_turn(struct dg_part_put *part, struct dg_error *err)
+{
+  struct dg_upload *upload = part->upload;
+  gpointer number = GUINT_TO_POINTER(part->part_no);
+  int rc = 0;
+
+  g_mutex_lock(&upload->mutex);
+  while (rc == 0 && g_hash_table_contains(upload->native.busy, number)) {
+    (void)g_cond_wait_until(&upload->changed, &upload->mutex, g_get_monotonic_time() + 250000);
+    rc = dg_call_check(part->call, err);
+  }
+  if (rc == 0)
+    rc = check_open(upload, err);
+  if (rc == 0)
+    g_hash_table_add(upload->native.busy, number);
+  g_mutex_unlock(&upload->mutex);
+  return rc;
+}
+
+static void end_turn(struct dg_part_put *part)
+{
+  g_mutex_lock(&part->upload->mutex);
+  g_hash_table_remove(part->upload->native.busy, GUINT_TO_POINTER(part->part_no));
+  g_cond_broadcast(&part->upload->changed);
+  g_mutex_unlock(&part->upload->mutex);
+}
+
+static int store_native(struct dg_part_put *part, struct dg_part *row, struct dg_error *err)
+{
+  bool stored;
+  int rc;
+
+  if (take_turn(part, err) < 0)
+    return -1;
+  rc = dg_native_part_commit(part->native, row, err);
+  stored = rc == 0;
+  if (stored)
+    rc = store(part, row, err);
+  end_turn(part);
+  /* Aborted meanwhile: an abort does not reach a part that arrives after it. */
+  if (stored && rc < 0 && err->code == DG_E_NO_SUCH_UPLOAD) {
+    struct dg_error unused;
+
+    (void)dg_native_drop(part->engine, part->call, part->upload, &unused);
   }
   return rc;
 }
@@ -213,7 +282,7 @@ int dg_part_commit(struct dg_part_put *part, const struct dg_put_expect *expect,
                          .modified_s = dg_time_now_s()};
   memcpy(row.md5, digests.md5, sizeof row.md5);
   memcpy(row.checksum, digests.checksum, sizeof row.checksum);
-  rc = store(part, &row, err);
+  rc = part->native ? store_native(part, &row, err) : store(part, &row, err);
   if (rc == 0)
     fill_result(&row, ret_result);
 out:
@@ -225,6 +294,47 @@ void dg_part_abort(struct dg_part_put *part)
 {
   if (part)
     part_free(part);
+}
+
+/* ---- Reading a part ---------------------------------------------------------------------- */
+
+struct draining {
+  dg_sink_fn sink;
+  void *receiver;
+  uint32_t crc32c;
+};
+
+static int drain_piece(void *receiver, const void *data, size_t len, struct dg_error *err)
+{
+  struct draining *draining = receiver;
+
+  draining->crc32c = dg_crc32c(draining->crc32c, data, len);
+  return draining->sink(draining->receiver, data, len, err);
+}
+
+int dg_part_drain(struct dg_engine *engine, const struct dg_call *call,
+                  const struct dg_upload *upload, const struct dg_part *part, dg_sink_fn sink,
+                  void *receiver, struct dg_error *err)
+{
+  g_autofree char *path = dg_upload_part_path(upload, part->part_no);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct draining draining = {sink, receiver, 0};
+  struct dg_reader *reader;
+  int rc;
+
+  if (fd < 0)
+    return dg_fail(err, dg_errno_code(errno), "open '%s': %s", path, g_strerror(errno));
+  (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+  reader = dg_file_reader_new(fd, 0, part->size_bytes);
+  rc = dg_reader_drain(reader, call, drain_piece, &draining, err);
+  dg_reader_close(reader);
+  if (rc == 0 && draining.crc32c != part->crc32c) {
+    rc = dg_fail(err, DG_E_CORRUPT, "part %u of upload %s was damaged at rest", part->part_no,
+                 upload->id);
+    dg_engine_report_corrupt(engine, dg_slice_str(upload->bucket), dg_slice_str(upload->key),
+                             "part", err);
+  }
+  return rc;
 }
 
 /* ---- ListParts -------------------------------------------------------------------------- */

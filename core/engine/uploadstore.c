@@ -35,6 +35,7 @@ struct dg_upload *dg_upload_new(const char *dir, const char *id)
   upload->meta = dg_meta_new();
   upload->touched_mono_ms = dg_time_mono_ms();
   upload->parts = g_tree_new(compare_numbers);
+  upload->native.busy = g_hash_table_new(NULL, NULL);
   g_mutex_init(&upload->mutex);
   g_cond_init(&upload->changed);
   return upload;
@@ -43,29 +44,32 @@ struct dg_upload *dg_upload_new(const char *dir, const char *id)
 /* ---- Parts --------------------------------------------------------------------------- */
 
 /* Layout, little-endian: magic 8, part 4, kind 4, checksum length 4, CRC-32C of
- * the bytes 4, size 8 modified 8, md5 16, checksum 32, zeros, CRC-32C of the trailer
- * before it 4. */
+ * the bytes 4, size 8 modified 8, md5 16, checksum 32, native 4, tag 136, zeros, CRC-32C
+ * of the trailer before it 4. */
 void dg_part_encode(const struct dg_part *part, uint8_t trailer[DG_PART_TRAILER])
 {
   uint32_t words[4] = {GUINT32_TO_LE(part->part_no), GUINT32_TO_LE(part->checksum_kind),
                        GUINT32_TO_LE(part->checksum_len), GUINT32_TO_LE(part->crc32c)};
   uint64_t longs[2] = {GUINT64_TO_LE(part->size_bytes),
                        GUINT64_TO_LE((uint64_t)part->modified_s)};
-  uint32_t crc;
+  uint32_t native = GUINT32_TO_LE(part->is_native ? 1u : 0u), crc;
 
+  G_STATIC_ASSERT(92 + sizeof part->tag <= DG_PART_TRAILER - 4);
   memset(trailer, 0, DG_PART_TRAILER);
   memcpy(trailer, PART_MAGIC, 8);
   memcpy(trailer + 8, words, 16);
   memcpy(trailer + 24, longs, 16);
   memcpy(trailer + 40, part->md5, 16);
   memcpy(trailer + 56, part->checksum, 32);
+  memcpy(trailer + 88, &native, 4);
+  memcpy(trailer + 92, part->tag, sizeof part->tag);
   crc = GUINT32_TO_LE(dg_crc32c(0, trailer, DG_PART_TRAILER - 4));
   memcpy(trailer + DG_PART_TRAILER - 4, &crc, 4);
 }
 
 bool dg_part_decode(const uint8_t trailer[DG_PART_TRAILER], struct dg_part *ret_part)
 {
-  uint32_t words[4], crc;
+  uint32_t words[4], native, crc;
   uint64_t longs[2];
 
   memcpy(&crc, trailer + DG_PART_TRAILER - 4, 4);
@@ -73,16 +77,20 @@ bool dg_part_decode(const uint8_t trailer[DG_PART_TRAILER], struct dg_part *ret_
       GUINT32_FROM_LE(crc) != dg_crc32c(0, trailer, DG_PART_TRAILER - 4))
     return false;
   memcpy(words, trailer + 8, 16);
+  memcpy(&native, trailer + 88, 4);
   memcpy(longs, trailer + 24, 16);
   *ret_part = (struct dg_part){.part_no = GUINT32_FROM_LE(words[0]),
                                .checksum_kind = GUINT32_FROM_LE(words[1]),
                                .checksum_len = GUINT32_FROM_LE(words[2]),
                                .crc32c = GUINT32_FROM_LE(words[3]),
+                               .is_native = native != 0,
                                .size_bytes = GUINT64_FROM_LE(longs[0]),
                                .modified_s = (int64_t)GUINT64_FROM_LE(longs[1])};
   memcpy(ret_part->md5, trailer + 40, 16);
   memcpy(ret_part->checksum, trailer + 56, 32);
-  return ret_part->checksum_len <= sizeof ret_part->checksum;
+  memcpy(ret_part->tag, trailer + 92, sizeof ret_part->tag);
+  return ret_part->checksum_len <= sizeof ret_part->checksum &&
+         memchr(ret_part->tag, '\0', sizeof ret_part->tag);
 }
 
 char *dg_upload_part_path(const struct dg_upload *upload, uint32_t part_no)
@@ -103,7 +111,8 @@ static bool read_part(const char *path, struct dg_part *ret_part)
       pread(fd, trailer, sizeof trailer, st.st_size - (off_t)DG_PART_TRAILER) ==
         (ssize_t)sizeof trailer)
     good = dg_part_decode(trailer, ret_part) &&
-           ret_part->size_bytes == (uint64_t)st.st_size - DG_PART_TRAILER;
+           (ret_part->is_native ? 0 : ret_part->size_bytes) ==
+             (uint64_t)st.st_size - DG_PART_TRAILER;
   (void)close(fd);
   return good;
 }
@@ -294,6 +303,32 @@ int dg_upload_save_done(struct dg_upload *upload, struct dg_error *err)
                    err);
 }
 
+int dg_upload_save_native(struct dg_upload *upload, struct dg_error *err)
+{
+  return save_json(upload->dir, "native.json",
+                   json_pack("{s:i, s:o, s:o, s:o}", "version", 1, "backend",
+                             text_to_json(dg_slice_str(upload->native.backend)), "bucket",
+                             text_to_json(dg_slice_str(upload->native.bucket)), "token",
+                             text_to_json(dg_slice_str(upload->native.token))),
+                   err);
+}
+
+static void load_native(struct dg_upload *upload, GPtrArray *arena)
+{
+  json_t *document = load_json(upload->dir, "native.json");
+  struct dg_slice backend = text_of_json(json_object_get(document, "backend"), arena);
+  struct dg_slice bucket = text_of_json(json_object_get(document, "bucket"), arena);
+  struct dg_slice token = text_of_json(json_object_get(document, "token"), arena);
+
+  if (backend.len && bucket.len && token.len) {
+    upload->native.state = DG_NATIVE_BEGUN;
+    upload->native.backend = dg_slice_dup(backend);
+    upload->native.bucket = dg_slice_dup(bucket);
+    upload->native.token = dg_slice_dup(token);
+  }
+  json_decref(document);
+}
+
 static uint64_t json_u64(const json_t *object, const char *name)
 {
   return (uint64_t)json_integer_value(json_object_get(object, name));
@@ -361,6 +396,7 @@ bool dg_upload_load(struct dg_upload *upload)
      * to another time counts. */
     upload->touched_mono_ms -= (uint64_t)idle_ms;
   }
+  load_native(upload, arena);
   load_done(upload);
   return true;
 }

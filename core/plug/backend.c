@@ -305,3 +305,76 @@ int dg_backend_lease_list(struct dg_backend *backend, const struct dg_call *call
 {
   return CALL(backend, lease_list, call, bucket, row, receiver, err);
 }
+
+/* ---- Uploads ------------------------------------------------------------------------- */
+
+static int check_upload(const struct dg_backend *backend, const struct dg_item *item,
+                        struct dg_error *err)
+{
+  if (!backend->ops->upload_begin)
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s joins no parts", backend->instance.name);
+  if (check_item(backend, item, err) < 0)
+    return -1;
+  if (item->variant != DG_VARIANT_PASSTHROUGH)
+    return dg_fail(err, DG_E_INTERNAL, "%s: an upload of variant %u", backend->instance.name,
+                   item->variant);
+  return 0;
+}
+
+static struct dg_slice token_slice(const char *token)
+{
+  return (struct dg_slice){token, strlen(token)};
+}
+
+int dg_backend_upload_begin(struct dg_backend *backend, const struct dg_call *call,
+                            const struct dg_item *item, const struct dg_meta *meta,
+                            char **ret_token, struct dg_error *err)
+{
+  char token[DG_UPLOAD_TOKEN_MAX] = "";
+
+  if (check_upload(backend, item, err) < 0 ||
+      CALL(backend, upload_begin, call, item, meta, token, err) < 0)
+    return -1;
+  if (!token[0] || !memchr(token, '\0', sizeof token))
+    return dg_fail(err, DG_E_INTERNAL, "%s: upload_begin succeeded without a token",
+                   backend->instance.name);
+  *ret_token = g_strdup(token);
+  return 0;
+}
+
+int dg_backend_upload_part(struct dg_backend *backend, const struct dg_call *call,
+                           const struct dg_item *item, const char *token, uint32_t part_no,
+                           uint64_t size_bytes, struct dg_writer **ret_writer,
+                           struct dg_error *err)
+{
+  struct dg_writer *writer = NULL;
+
+  if (check_upload(backend, item, err) < 0 ||
+      CALL(backend, upload_part, call, item, token_slice(token), part_no, size_bytes, &writer,
+           err) < 0)
+    return -1;
+  if (!writer)
+    return dg_fail(err, DG_E_INTERNAL, "%s: upload_part succeeded without a writer",
+                   backend->instance.name);
+  *ret_writer = backend->instance.is_serial ? dg_writer_serialise(writer, &backend->instance.mutex)
+                                            : writer;
+  return 0;
+}
+
+int dg_backend_upload_complete(struct dg_backend *backend, const struct dg_call *call,
+                               const struct dg_item *item, const char *token,
+                               const struct dg_upload_piece *pieces, uint32_t count,
+                               struct dg_meta *meta, struct dg_error *err)
+{
+  if (check_upload(backend, item, err) < 0)
+    return -1;
+  return CALL(backend, upload_complete, call, item, token_slice(token), pieces, count, meta, err);
+}
+
+int dg_backend_upload_abort(struct dg_backend *backend, const struct dg_call *call,
+                            const struct dg_item *item, const char *token, struct dg_error *err)
+{
+  if (check_upload(backend, item, err) < 0)
+    return -1;
+  return CALL(backend, upload_abort, call, item, token_slice(token), err);
+}

@@ -75,4 +75,21 @@ int dg_backend_lease_list(struct dg_backend *backend, const struct dg_call *call
                           struct dg_slice bucket, dg_lease_row_fn row, void *receiver,
                           struct dg_error *err);
 
+/* Uploads that the storage joins; DG_E_UNSUPPORTED without DG_CAP_NATIVE_UPLOAD. The
+ * item is a passthrough. token: from begin, a string of its own. */
+int dg_backend_upload_begin(struct dg_backend *backend, const struct dg_call *call,
+                            const struct dg_item *item, const struct dg_meta *meta,
+                            char **ret_token, struct dg_error *err);
+int dg_backend_upload_part(struct dg_backend *backend, const struct dg_call *call,
+                           const struct dg_item *item, const char *token, uint32_t part_no,
+                           uint64_t size_bytes, struct dg_writer **ret_writer,
+                           struct dg_error *err);
+/* meta: empty, from dg_meta_new(). */
+int dg_backend_upload_complete(struct dg_backend *backend, const struct dg_call *call,
+                               const struct dg_item *item, const char *token,
+                               const struct dg_upload_piece *pieces, uint32_t count,
+                               struct dg_meta *meta, struct dg_error *err);
+int dg_backend_upload_abort(struct dg_backend *backend, const struct dg_call *call,
+                            const struct dg_item *item, const char *token, struct dg_error *err);
+
 #endif

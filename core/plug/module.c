@@ -48,6 +48,19 @@ static const struct op_row crypt_required[] = {
 static const struct op_row native_crypt_required[] = {
   OP(dg_crypt_ops, create), OP(dg_crypt_ops, destroy), OP(dg_crypt_ops, native_headers),
 };
+/* What a promise needs. */
+static const struct {
+  uint64_t cap;
+  const char *promise;
+  struct op_row op;
+} promised[] = {
+  {DG_CAP_VALIDATOR, "DG_CAP_VALIDATOR", OP(dg_backend_ops, validate)},
+  {DG_CAP_NATIVE_SEAL, "DG_CAP_NATIVE_SEAL", OP(dg_backend_ops, seal_natively)},
+  {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_begin)},
+  {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_part)},
+  {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_complete)},
+  {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_abort)},
+};
 #undef OP
 
 const char *dg_kind_name(uint32_t kind)
@@ -148,21 +161,21 @@ static int check_ops(const struct dg_module *module, struct dg_error *err)
   }
 }
 
-/* A promise that needs an op is refused without it. */
+/* A promise that needs ops is refused without them. */
 static int check_caps(const struct dg_module *module, struct dg_error *err)
 {
-  if (module->plugin.kind == DG_KIND_BACKEND && (module->ops.backend.caps & DG_CAP_VALIDATOR) &&
-      !module->ops.backend.validate)
-    return dg_fail(err, DG_E_CONFIG,
-                   "%s: it promises DG_CAP_VALIDATOR without the operation 'validate': implement "
-                   "it or drop the promise",
-                   module->file);
-  if (module->plugin.kind == DG_KIND_BACKEND && (module->ops.backend.caps & DG_CAP_NATIVE_SEAL) &&
-      !module->ops.backend.seal_natively)
-    return dg_fail(err, DG_E_CONFIG,
-                   "%s: it promises DG_CAP_NATIVE_SEAL without the operation 'seal_natively': "
-                   "implement it or drop the promise",
-                   module->file);
+  if (module->plugin.kind != DG_KIND_BACKEND)
+    return 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(promised); i++) {
+    void *op;
+
+    memcpy(&op, (const char *)&module->ops + promised[i].op.offset, sizeof op);
+    if ((module->ops.backend.caps & promised[i].cap) && !op)
+      return dg_fail(err, DG_E_CONFIG,
+                     "%s: it promises %s without the operation '%s': implement it or drop the "
+                     "promise",
+                     module->file, promised[i].promise, promised[i].op.name);
+  }
   return 0;
 }
 

@@ -32,6 +32,9 @@
  *   1.1  crypts; backends: head_both, seal_natively, DG_CAP_NATIVE_SEAL, and
  *        get() cuts a range that runs past the end; options: patterns
  *   1.2  backends: share, lease_take, lease_renew, lease_give, lease_list
+ *   1.3  backends: uploads that the storage joins itself (upload_begin, _part,
+ *        _complete, _abort, DG_CAP_NATIVE_UPLOAD, dg_commit_result.tag,
+ *        DG_META_PLAIN)
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -51,7 +54,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 2
+#define DG_ABI_MINOR 3
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -304,6 +307,8 @@ struct dg_meta {
 #define DG_META_UNMANAGED 1u /* no usable DeltaGlider metadata: served as is, whatever its name. A
                                 VCDIFF that lost its metadata is corrupt instead */
 #define DG_META_CORRUPT 2u   /* metadata present but unreadable: listed never, served never */
+#define DG_META_PLAIN 4u     /* since 1.3, with UNMANAGED: this server stored it, by upload_*(). Its
+                                bytes are plain, whatever they begin with */
 
 /* Text fields for dg_host.meta_set(). */
 #define DG_FIELD_TOOL 1u
@@ -319,9 +324,14 @@ struct dg_meta {
 #define DG_FIELD_UNMANAGED_ETAG 11u
 #define DG_FIELD_VALIDATOR 12u
 
+#define DG_PART_TAG_MAX 136u
+
 struct dg_commit_result {
   uint32_t struct_size, reserved;
   uint64_t stored_size;
+  /* Since 1.3. upload_part only: what upload_complete() names the part by. Printable
+   * ASCII and a NUL. */
+  char tag[DG_PART_TAG_MAX];
 };
 
 /* ---- Options ------------------------------------------------------------- */
@@ -406,6 +416,7 @@ struct dg_host {
  * storage, wherever the storage itself can. */
 #define DG_CAP_IF_ABSENT (UINT64_C(1) << 6)
 #define DG_CAP_NATIVE_SEAL (UINT64_C(1) << 7) /* the storage can encrypt by itself: seal_natively() */
+#define DG_CAP_NATIVE_UPLOAD (UINT64_C(1) << 8) /* the storage can join parts: upload_*() */
 
 /* One call per entry, in ascending byte order of name. Return non-zero to
  * stop the listing early (not an error). Everything is borrowed. */
@@ -453,6 +464,16 @@ struct dg_lease_row {
 #define DG_LEASE_LAPSED 1u       /* its time is over: whoever held it died, or left it so */
 /* Returns non-zero to stop early (not an error). */
 typedef int32_t (*dg_lease_row_fn)(void *receiver, const struct dg_lease_row *row);
+
+/* An upload's name in the storage; a string, its NUL included. */
+#define DG_UPLOAD_TOKEN_MAX 1024u
+
+/* One part of an upload that is to be completed. */
+struct dg_upload_piece {
+  uint32_t struct_size;
+  uint32_t part_no;    /* ascending */
+  struct dg_slice tag; /* from its commit */
+};
 
 struct dg_backend_ops {
   uint32_t struct_size, reserved;
@@ -548,6 +569,33 @@ struct dg_backend_ops {
   /* [worker] The leases of all servers in a bucket. */
   int (*lease_list)(void *self, const struct dg_call *call, struct dg_slice bucket,
                     dg_lease_row_fn row, void *receiver, struct dg_error *err);
+
+  /* Since 1.3. [worker] DG_CAP_NATIVE_UPLOAD: an object that comes in parts, in any
+   * order, and that the storage joins. All four name the same item. The object
+   * becomes DG_META_UNMANAGED and DG_META_PLAIN: it has no digests, the ETag and the
+   * date are the storage's. It keeps the content type, the user pairs and the
+   * extensions of begin's meta; DG_E_UNSUPPORTED when it cannot. An upload outlives
+   * the instance. *ret_token: DG_UPLOAD_TOKEN_MAX bytes of the caller's. */
+  int (*upload_begin)(void *self, const struct dg_call *call, const struct dg_item *item,
+                      const struct dg_meta *meta, char *ret_token, struct dg_error *err);
+  /* A writer of exactly size_bytes. Its commit makes them part part_no (1..10000), in
+   * the place of an earlier one, and tells the tag; of the meta it is given, only
+   * file_size and md5 count. An abort, or a failed commit, leaves the earlier part or,
+   * if the storage's answer was lost, either. DG_E_NO_SUCH_UPLOAD, now or at commit. */
+  int (*upload_part)(void *self, const struct dg_call *call, const struct dg_item *item,
+                     struct dg_slice token, uint32_t part_no, uint64_t size_bytes,
+                     struct dg_writer **ret_writer, struct dg_error *err);
+  /* The parts named become the object, all or nothing, and others are dropped. Fills
+   * meta (given empty) as head() would then. Once done it can be repeated: that
+   * succeeds as long as the object is there. DG_E_INVALID_PART (also from a storage that
+   * leaves no part out), DG_E_ENTITY_TOO_SMALL, DG_E_NO_SUCH_UPLOAD. The item's
+   * DG_ITEM_IF_ABSENT is obeyed as at a commit, and so is a lease. */
+  int (*upload_complete)(void *self, const struct dg_call *call, const struct dg_item *item,
+                         struct dg_slice token, const struct dg_upload_piece *pieces,
+                         uint32_t count, struct dg_meta *meta, struct dg_error *err);
+  /* Drops the upload and its parts. DG_E_NO_SUCH_UPLOAD when there is none. */
+  int (*upload_abort)(void *self, const struct dg_call *call, const struct dg_item *item,
+                      struct dg_slice token, struct dg_error *err);
 };
 #define DG_FOUND_PASSTHROUGH 1u
 #define DG_FOUND_DELTA 2u

@@ -91,6 +91,27 @@ static void take_meta(struct dg_s3_answer *answer, struct dg_slice name, struct 
   g_ptr_array_add(answer->meta, g_strndup(value.data ? value.data : "", value.len));
 }
 
+bool dg_s3_is_kept_header(struct dg_slice name)
+{
+  static const char *const kept[] = {"cache-control", "content-disposition", "content-encoding",
+                                     "content-language", "expires"};
+
+  for (size_t i = 0; i < G_N_ELEMENTS(kept); i++)
+    if (dg_slice_equal_nocase(name, dg_slice_str(kept[i])))
+      return true;
+  return false;
+}
+
+static void take_kept(struct dg_s3_answer *answer, struct dg_slice name, struct dg_slice value)
+{
+  g_autofree char *lower = g_ascii_strdown(name.data, (gssize)name.len);
+
+  if (answer->meta->len >= 2 * META_MAX)
+    return;
+  g_ptr_array_add(answer->meta, g_strdup_printf("%c%s", DG_S3_HEADER_MARK, lower));
+  g_ptr_array_add(answer->meta, g_strndup(value.data ? value.data : "", value.len));
+}
+
 static void take_header(struct dg_s3_answer *answer, struct dg_slice name, struct dg_slice value)
 {
   static const struct dg_slice prefix = {"x-amz-meta-", sizeof "x-amz-meta-" - 1};
@@ -117,6 +138,8 @@ static void take_header(struct dg_s3_answer *answer, struct dg_slice name, struc
   else if (dg_slice_equal_nocase(name, DG_SLICE("x-amz-server-side-encryption")) ||
            dg_slice_equal_nocase(name, DG_SLICE("x-amz-server-side-encryption-customer-algorithm")))
     answer->sealed_upstream = true;
+  else if (dg_s3_is_kept_header(name))
+    take_kept(answer, name, value);
 }
 
 void dg_s3_answer_line(struct dg_s3_answer *answer, struct dg_slice line)

@@ -21,11 +21,19 @@ struct dg_s3_answer {
   char content_type[256];
   char request_id[72];
   bool sealed_upstream; /* x-amz-server-side-encryption: the ETag is no MD5 */
-  GPtrArray *meta;      /* name, value ...: x-amz-meta-* without that prefix, lower case */
+  GPtrArray *meta;      /* name, value ...: x-amz-meta-* without that prefix, lower case; and the
+                           headers that an object keeps, as DG_S3_HEADER_MARK name */
   GString *body;
   char code[64];        /* the error's code from the body; "" if there is none */
   char message[128];
 };
+
+/* No header's name can begin so. */
+#define DG_S3_HEADER_MARK ':'
+
+/* Headers besides its type that an object keeps and tells: cache-control,
+ * content-disposition, content-encoding, content-language, expires. Any case. */
+bool dg_s3_is_kept_header(struct dg_slice name);
 
 void dg_s3_answer_init(struct dg_s3_answer *answer);
 void dg_s3_answer_reset(struct dg_s3_answer *answer); /* for the next attempt */

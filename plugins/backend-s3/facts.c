@@ -78,6 +78,15 @@ struct dg_slice dg_s3_facts_find(const struct dg_s3_facts *facts, const char *na
   return DG_SLICE_NONE;
 }
 
+uint32_t dg_s3_facts_meta_count(const struct dg_s3_facts *facts)
+{
+  uint32_t count = 0;
+
+  for (uint32_t i = 0; i < facts->pair_count; i++)
+    count += facts->pairs[i].name.len == 0 || facts->pairs[i].name.data[0] != DG_S3_HEADER_MARK;
+  return count;
+}
+
 void dg_s3_facts_validator(const struct dg_s3_facts *facts, uint8_t out[DG_S3_VALIDATOR_BYTES])
 {
   struct dg_checksum sum = {0};

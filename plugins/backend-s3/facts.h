@@ -22,7 +22,8 @@ struct dg_s3_facts {
   char etag[136];
   char *content_type;
   uint32_t pair_count;
-  struct dg_pair *pairs;  /* x-amz-meta-* without that prefix, sorted by name */
+  struct dg_pair *pairs;  /* sorted by name: x-amz-meta-* without that prefix, and headers as
+                             DG_S3_HEADER_MARK name */
   char *text;             /* what the pairs point into */
 };
 
@@ -38,6 +39,9 @@ struct dg_s3_facts *dg_s3_facts_unpack(struct dg_slice bytes);
 
 /* The value of a name; absent if it is missing or empty. */
 struct dg_slice dg_s3_facts_find(const struct dg_s3_facts *facts, const char *name);
+
+/* How many of the pairs are metadata, not headers. */
+uint32_t dg_s3_facts_meta_count(const struct dg_s3_facts *facts);
 
 /* 16 bytes that change whenever the object or its metadata do. */
 #define DG_S3_VALIDATOR_BYTES 16

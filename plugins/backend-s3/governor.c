@@ -109,6 +109,13 @@ static int fail(struct dg_s3_governor *governor, uint64_t now_ms)
   return 1;
 }
 
+void dg_s3_governor_resume(struct dg_s3_governor *governor)
+{
+  g_mutex_lock(&governor->mutex);
+  governor->in_flight++;
+  g_mutex_unlock(&governor->mutex);
+}
+
 int dg_s3_governor_leave(struct dg_s3_governor *governor, uint64_t now_ms, enum dg_s3_leave how)
 {
   int change = 0;

@@ -219,6 +219,51 @@ int dg_s3_meta_write(const struct dg_meta *meta, GPtrArray *pairs, struct dg_err
   return 0;
 }
 
+/* Names that somebody who reads the layout would take for a field of it. */
+static bool is_layout_name(struct dg_slice name)
+{
+  static const char *const names[] = {"tool",     "original-name", "source-name", "file-sha256",
+                                      "file-size", "created-at",   "note",        "ref-path",
+                                      "ref-key",  "ref-sha256",    "delta-size",  "delta-cmd",
+                                      "content-type"};
+
+  for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+    if (dg_slice_equal_nocase(name, dg_slice_str(names[i])))
+      return true;
+  return name.len >= 3 && g_ascii_strncasecmp(name.data, "dg-", 3) == 0;
+}
+
+int dg_s3_meta_write_plain(const struct dg_meta *meta, const char *upload, GPtrArray *headers,
+                           struct dg_error *err)
+{
+  size_t bytes = strlen(DG_S3_UPLOAD_MARK) + strlen(upload);
+
+  add(headers, "", DG_SLICE("content-type"),
+      meta->content_type.len ? meta->content_type : DG_SLICE(DG_S3_CONTENT_TYPE));
+  add(headers, "x-amz-meta-", DG_SLICE(DG_S3_UPLOAD_MARK), dg_slice_str(upload));
+  for (uint32_t i = 0; i < meta->extension_count; i++) {
+    struct dg_slice name = meta->extensions[i].name;
+
+    if (!dg_s3_is_kept_header(name))
+      return dg_fail(err, DG_E_UNSUPPORTED, "no header of an object is called '%.*s'",
+                     DG_SLICE_ARG(name));
+    if (meta->extensions[i].value.len)
+      add(headers, "", name, meta->extensions[i].value);
+  }
+  for (uint32_t i = 0; i < meta->user_count; i++) {
+    if (is_layout_name(meta->user[i].name))
+      return dg_fail(err, DG_E_UNSUPPORTED, "'%.*s' means something else in the layout",
+                     DG_SLICE_ARG(meta->user[i].name));
+    add(headers, "x-amz-meta-", meta->user[i].name, meta->user[i].value);
+    bytes += meta->user[i].name.len + strlen(headers->pdata[headers->len - 1]);
+  }
+  if (bytes > DG_S3_META_MAX)
+    return dg_fail(err, DG_E_METADATA_TOO_LARGE,
+                   "%zu bytes of metadata do not fit the %u that S3 keeps with an object", bytes,
+                   DG_S3_META_MAX);
+  return 0;
+}
+
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 struct reading {
@@ -368,6 +413,8 @@ static int read_unmanaged(struct reading *reading)
   struct dg_meta *meta = reading->meta;
 
   meta->flags = facts->is_stray_vcdiff ? DG_META_CORRUPT : DG_META_UNMANAGED;
+  if (dg_s3_facts_find(facts, DG_S3_UPLOAD_MARK).len)
+    meta->flags |= DG_META_PLAIN;
   meta->file_size = facts->size;
   meta->created_at_s = facts->modified_s;
   if (set(reading, DG_FIELD_UNMANAGED_ETAG, dg_slice_str(facts->etag)) < 0 ||
@@ -382,8 +429,12 @@ static int read_unmanaged(struct reading *reading)
     g_string_truncate(reading->room, 0);
     dg_s3_value_decode(reading->room, facts->pairs[i].value);
     value = dg_slice_of(reading->room->str, reading->room->len);
-    if (reading->host->meta_add_user(meta, name, value, reading->err) < 0)
+    if (name.len && name.data[0] == DG_S3_HEADER_MARK) {
+      if (reading->host->meta_add_extension(meta, dg_slice_skip(name, 1), value, reading->err) < 0)
+        return -1;
+    } else if (reading->host->meta_add_user(meta, name, value, reading->err) < 0) {
       return -1;
+    }
   }
   return 0;
 }

@@ -11,6 +11,10 @@
  *   dg-ext-NAME   our own fields, which DeltaGlider Proxy ignores
  *   dg-created-ns what dg-created-at cannot hold of the nanoseconds, if any
  *
+ * An object that the upstream joined of parts has no digests, so it is unmanaged: its
+ * headers and x-amz-meta-NAME are the client's as they are, and dg-upload tells that we
+ * stored it.
+ *
  * Read: these, and the older names without `dg-`, `dg-ref-key` and `ref-key`.
  *
  * A header holds printable ASCII without spaces at its ends. Any other value,
@@ -34,6 +38,14 @@
  * the sizes of the parts are left out when there is no room.
  * DG_E_METADATA_TOO_LARGE. */
 int dg_s3_meta_write(const struct dg_meta *meta, GPtrArray *pairs, struct dg_error *err);
+
+/* The same for an object without digests that is ours: pairs are whole header names
+ * with their values, and its size need not be known. upload: what dg-upload will say.
+ * DG_E_UNSUPPORTED: something in it cannot be told as it is, or would read as a field of
+ * the layout. */
+int dg_s3_meta_write_plain(const struct dg_meta *meta, const char *upload, GPtrArray *headers,
+                           struct dg_error *err);
+#define DG_S3_UPLOAD_MARK "dg-upload"
 
 /* Fills an empty meta. Never fails for what upstream holds: an object without
  * usable metadata is DG_META_UNMANAGED, one whose metadata is of another kind

@@ -24,7 +24,8 @@ static const char *const names[] = {
   "dg-created-ns",  "tool",          "original-name",    "file-sha256",        "file-size",
   "created-at",     "note",          "ref-key",          "ref-sha256",         "delta-size",
   "dg-ext-dgx1-sha256", "dg-ext-checksum-crc32", "dg-ext-checksum-crc64nvme",
-  "dg-ext-part-sizes"};
+  "dg-ext-part-sizes", "dg-upload", ":cache-control", ":content-disposition", ":content-encoding",
+  ":content-language", ":expires"};
 
 static void put(GByteArray *out, const void *data, size_t len)
 {

@@ -8,6 +8,7 @@
 #include "item.h"
 #include "lease.h"
 #include "list.h"
+#include "native.h"
 #include "reader.h"
 #include "s3.h"
 #include "writer.h"
@@ -146,10 +147,37 @@ static int op_lease_list(void *self, const struct dg_call *call, struct dg_slice
   return dg_s3_lease_list(self, call, bucket, row, receiver, err);
 }
 
+static int op_upload_begin(void *self, const struct dg_call *call, const struct dg_item *item,
+                           const struct dg_meta *meta, char *ret_token, struct dg_error *err)
+{
+  return dg_s3_upload_begin(self, call, item, meta, ret_token, err);
+}
+
+static int op_upload_part(void *self, const struct dg_call *call, const struct dg_item *item,
+                          struct dg_slice token, uint32_t part_no, uint64_t size_bytes,
+                          struct dg_writer **ret_writer, struct dg_error *err)
+{
+  return dg_s3_upload_part(self, call, item, token, part_no, size_bytes, ret_writer, err);
+}
+
+static int op_upload_complete(void *self, const struct dg_call *call, const struct dg_item *item,
+                              struct dg_slice token, const struct dg_upload_piece *pieces,
+                              uint32_t count, struct dg_meta *meta, struct dg_error *err)
+{
+  return dg_s3_upload_complete(self, call, item, token, pieces, count, meta, err);
+}
+
+static int op_upload_abort(void *self, const struct dg_call *call, const struct dg_item *item,
+                           struct dg_slice token, struct dg_error *err)
+{
+  return dg_s3_upload_abort(self, call, item, token, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
-          DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT | DG_CAP_NATIVE_SEAL,
+          DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT | DG_CAP_NATIVE_SEAL |
+          DG_CAP_NATIVE_UPLOAD,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,
@@ -171,6 +199,10 @@ static const struct dg_backend_ops ops = {
   .lease_renew = op_lease_renew,
   .lease_give = op_lease_give,
   .lease_list = op_lease_list,
+  .upload_begin = op_upload_begin,
+  .upload_part = op_upload_part,
+  .upload_complete = op_upload_complete,
+  .upload_abort = op_upload_abort,
 };
 
 #define MIB (INT64_C(1) << 20)
@@ -243,6 +275,10 @@ static const struct dg_option options[] = {
    .min = 1,
    .max = 64,
    .help = "Parts of one object that are sent at once."},
+  {.name = "native_uploads",
+   .type = DG_OPT_BOOL,
+   .dflt = "true",
+   .help = "Lets the upstream join the parts of uploads that become no deltas."},
   {.name = "head_concurrency",
    .type = DG_OPT_INT,
    .dflt = "32",

@@ -41,12 +41,17 @@ void dg_s3_request_header(struct dg_s3_request *request, const char *name, struc
   g_ptr_array_add(request->headers, g_strndup(value.data ? value.data : "", value.len));
 }
 
-void dg_s3_request_meta(const struct dg_s3 *s3, struct dg_s3_request *request,
-                        const GPtrArray *pairs)
+void dg_s3_request_seal(const struct dg_s3 *s3, struct dg_s3_request *request)
 {
   for (guint i = 0; s3->seal_headers && i < s3->seal_headers->len; i += 2)
     dg_s3_request_header(request, s3->seal_headers->pdata[i],
                          dg_slice_str(s3->seal_headers->pdata[i + 1]));
+}
+
+void dg_s3_request_meta(const struct dg_s3 *s3, struct dg_s3_request *request,
+                        const GPtrArray *pairs)
+{
+  dg_s3_request_seal(s3, request);
   dg_s3_request_header(request, "content-type", DG_SLICE(DG_S3_CONTENT_TYPE));
   for (guint i = 0; i + 1 < pairs->len; i += 2) {
     g_autofree char *name = g_strconcat("x-amz-meta-", pairs->pdata[i], NULL);
@@ -66,7 +71,7 @@ void dg_s3_request_text(struct dg_s3_request *request, struct dg_slice text)
 }
 
 void dg_s3_request_body(struct dg_s3_request *request, const struct dg_s3_body *body,
-                        const char sha256[65])
+                        const char *sha256)
 {
   (void)g_strlcpy(request->sha256, sha256, sizeof request->sha256);
   request->has_body = true;

@@ -14,6 +14,7 @@
 
 struct dg_s3_lease;
 
+#define DG_S3_UNSIGNED "UNSIGNED-PAYLOAD" /* the body's digest is not known when it begins */
 #define DG_S3_CONTENT_TYPE "application/octet-stream"
 
 /* Bytes at rest to send, in memory or in a file; borrowed. */
@@ -39,7 +40,7 @@ struct dg_s3_request {
   GPtrArray *headers; /* name, value ...; names in lower case */
   struct dg_s3_body body;
   bool has_body;
-  char sha256[65]; /* of the body; "" for an empty one */
+  char sha256[65]; /* of the body; "" for an empty one; or DG_S3_UNSIGNED */
   struct dg_s3_lease *lease; /* shared, may be NULL: under which it may take effect (lease.h) */
   /* Signed in the query, with an end, instead of in a header. */
   uint32_t valid_for_s; /* 0: not so */
@@ -60,11 +61,13 @@ void dg_s3_request_header(struct dg_s3_request *request, const char *name, struc
  * encrypt it. */
 void dg_s3_request_meta(const struct dg_s3 *s3, struct dg_s3_request *request,
                         const GPtrArray *pairs);
+/* The last of these alone. */
+void dg_s3_request_seal(const struct dg_s3 *s3, struct dg_s3_request *request);
 /* A small body, borrowed; hashed here. */
 void dg_s3_request_text(struct dg_s3_request *request, struct dg_slice text);
-/* Any body with its SHA-256 in hex. */
+/* Any body with its SHA-256 in hex, or what stands for that. */
 void dg_s3_request_body(struct dg_s3_request *request, const struct dg_s3_body *body,
-                        const char sha256[65]);
+                        const char *sha256);
 
 /* Fills in the URL and the header list of one attempt, signed now. Both are
  * transferred: g_free(), curl_slist_free_all(). [any] */

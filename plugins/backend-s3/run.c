@@ -73,6 +73,16 @@ void dg_s3_leave(struct dg_s3 *s3, enum dg_s3_verdict verdict)
   leave(s3, leave_of(verdict));
 }
 
+void dg_s3_step_out(struct dg_s3 *s3)
+{
+  leave(s3, DG_S3_NO_WORD);
+}
+
+void dg_s3_step_in(struct dg_s3 *s3)
+{
+  dg_s3_governor_resume(s3->governor);
+}
+
 static int fail_shut(struct dg_s3 *s3, struct dg_error *err)
 {
   return dg_fail(err, DG_E_UNAVAILABLE, "%s failed too often just now: not asked again yet",

@@ -55,5 +55,8 @@ int dg_s3_pause(const struct dg_call *call, uint32_t wait_ms, struct dg_error *e
 int dg_s3_enter(struct dg_s3 *s3, const struct dg_call *call, struct dg_error *err);
 /* Tells the governor how an attempt went. */
 void dg_s3_leave(struct dg_s3 *s3, enum dg_s3_verdict verdict);
+/* An attempt that waits for somebody else than the upstream holds no place meanwhile. */
+void dg_s3_step_out(struct dg_s3 *s3);
+void dg_s3_step_in(struct dg_s3 *s3);
 
 #endif

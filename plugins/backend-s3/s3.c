@@ -106,6 +106,7 @@ static int read_options(struct dg_s3 *s3, const struct dg_config *config, struct
   s3->multipart_from = (uint64_t)config->get_int(config, "multipart_threshold");
   s3->part_bytes = MAX((uint64_t)config->get_int(config, "part_size"), PART_MIN_BYTES);
   s3->part_parallel = (uint32_t)config->get_int(config, "part_concurrency");
+  s3->native_uploads = config->get_bool(config, "native_uploads") != 0;
   s3->head_parallel = (uint32_t)config->get_int(config, "head_concurrency");
   return dg_s3_endpoint_parse(&s3->endpoint, url, s3->region,
                               config->get_bool(config, "force_path_style") != 0,

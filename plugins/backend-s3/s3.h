@@ -47,6 +47,7 @@ struct dg_s3 {
   uint64_t multipart_from;     /* larger bodies go up in parts */
   uint64_t part_bytes;
   uint32_t part_parallel, head_parallel;
+  bool native_uploads;
 
   GPtrArray *seal_headers; /* name, value ...: how the upstream encrypts; may be NULL */
 

@@ -52,6 +52,13 @@ static size_t on_send(char *buffer, size_t size, size_t count, void *user)
   ssize_t got;
 
   transfer->line->moves++;
+  if (transfer->source && want) {
+    size_t given = transfer->source(transfer->receiver, buffer, want);
+
+    if (given <= want)
+      transfer->sent += given;
+    return given;
+  }
   if (body->memory) {
     memcpy(buffer, body->memory + transfer->sent, want);
     transfer->sent += want;
@@ -71,6 +78,8 @@ static int on_rewind(void *user, curl_off_t offset, int origin)
 {
   struct dg_s3_transfer *transfer = user;
 
+  if (transfer->source && transfer->sent)
+    return CURL_SEEKFUNC_FAIL; /* what was given is gone */
   if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > transfer->request->body.length)
     return CURL_SEEKFUNC_FAIL;
   transfer->sent = (uint64_t)offset;
@@ -108,8 +117,10 @@ static void set_common(struct dg_s3_transfer *transfer)
   SET(CURLOPT_FOLLOWLOCATION, 0L);
   SET(CURLOPT_TCP_NODELAY, 1L);
   SET(CURLOPT_CONNECTTIMEOUT_MS, (long)s3->connect_timeout_ms);
-  SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
-  SET(CURLOPT_LOW_SPEED_TIME, (long)MAX(s3->idle_timeout_ms / 1000u, 1u));
+  if (!transfer->source) { /* whose client may be slow */
+    SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
+    SET(CURLOPT_LOW_SPEED_TIME, (long)MAX(s3->idle_timeout_ms / 1000u, 1u));
+  }
   SET(CURLOPT_ERRORBUFFER, transfer->text);
   SET(CURLOPT_PRIVATE, (void *)transfer);
   if (s3->ca_bundle)
@@ -156,7 +167,7 @@ void dg_s3_transfer_begin(struct dg_s3_transfer *transfer)
   if (transfer->request->body.length <= 1024 * 1024) {
     /* Waiting for 100 Continue costs a round trip; a small body is sent again. */
     transfer->headers = curl_slist_append(transfer->headers, "Expect:");
-    if (!transfer->sink)
+    if (!transfer->sink && !transfer->source)
       SET(CURLOPT_TIMEOUT_MS, (long)s3->attempt_timeout_ms);
   }
   set_common(transfer);

@@ -16,12 +16,18 @@
  * CURL_WRITEFUNC_PAUSE for "later". */
 typedef size_t (*dg_s3_sink_fn)(void *receiver, const char *data, size_t len);
 
+/* Gives bytes of the request's body, at least one; or CURL_READFUNC_PAUSE for "later", and
+ * then curl_easy_pause() goes on. */
+typedef size_t (*dg_s3_source_fn)(void *receiver, char *buffer, size_t capacity);
+
 struct dg_s3_transfer {
   struct dg_s3 *s3;
   struct dg_s3_line *line;
   const struct dg_s3_request *request;
   struct dg_s3_answer *answer;
   dg_s3_sink_fn sink; /* NULL: bodies are collected in the answer */
+  dg_s3_source_fn source; /* NULL: the body is what the request holds. The caller watches over
+                             its progress and its time */
   void *receiver;
   CURL *easy;
   struct curl_slist *headers;

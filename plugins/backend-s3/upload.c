@@ -3,6 +3,7 @@
 
 #include "upload.h"
 
+#include "common/xml.h"
 #include "facts.h"
 #include "item.h"
 #include "lease.h"
@@ -33,23 +34,53 @@ uint64_t dg_s3_part_size(uint64_t length, uint64_t wanted)
   return MAX(wanted, (least + MIB - 1) / MIB * MIB);
 }
 
+int dg_s3_upload_create(struct dg_s3 *s3, const struct dg_call *call,
+                        struct dg_s3_request *request, char **ret_id, struct dg_error *err)
+{
+  g_autofree char *id = NULL;
+  struct dg_s3_answer answer;
+  int rc;
+
+  /* A second one would be left behind if the first answer was only lost. */
+  request->repeat = DG_S3_REPEAT_IF_REFUSED;
+  dg_s3_request_query(request, "uploads", DG_SLICE(""));
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, request, &answer, err);
+  if (rc == 0 &&
+      (!dg_s3_xml_find(dg_slice_of(answer.body->str, answer.body->len), "UploadId", &id) || !id[0]))
+    rc = dg_fail(err, DG_E_IO, "upstream began an upload without an id");
+  dg_s3_answer_clear(&answer);
+  if (rc == 0)
+    *ret_id = g_steal_pointer(&id);
+  return rc;
+}
+
 static int create(struct upload *upload, const GPtrArray *pairs, struct dg_error *err)
+{
+  struct dg_s3_request request;
+  int rc;
+
+  dg_s3_request_init(&request, "POST", upload->bucket, upload->name);
+  dg_s3_request_meta(upload->s3, &request, pairs);
+  rc = dg_s3_upload_create(upload->s3, upload->call, &request, &upload->id, err);
+  dg_s3_request_clear(&request);
+  return rc;
+}
+
+int dg_s3_upload_drop(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                      struct dg_slice name, const char *id, struct dg_error *err)
 {
   struct dg_s3_request request;
   struct dg_s3_answer answer;
   int rc;
 
-  dg_s3_request_init(&request, "POST", upload->bucket, upload->name);
-  /* A second one would be left behind if the first answer was only lost. */
-  request.repeat = DG_S3_REPEAT_IF_REFUSED;
-  dg_s3_request_query(&request, "uploads", DG_SLICE(""));
-  dg_s3_request_meta(upload->s3, &request, pairs);
+  dg_s3_request_init(&request, "DELETE", bucket, name);
+  dg_s3_request_query(&request, "uploadId", dg_slice_str(id));
   dg_s3_answer_init(&answer);
-  rc = dg_s3_run(upload->s3, upload->call, &request, &answer, err);
-  if (rc == 0 && (!dg_s3_xml_find(dg_slice_of(answer.body->str, answer.body->len), "UploadId",
-                                  &upload->id) ||
-                  !upload->id[0]))
-    rc = dg_fail(err, DG_E_IO, "upstream began an upload without an id");
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  /* "No such key" can mean nothing else here. */
+  if (rc < 0 && err->code == DG_E_NO_SUCH_KEY)
+    err->code = DG_E_NO_SUCH_UPLOAD;
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);
   return rc;
@@ -61,20 +92,14 @@ static void abandon(struct upload *upload)
   const struct dg_call *call = upload->call;
   uint64_t now_ms = (uint64_t)g_get_monotonic_time() / 1000u;
   struct dg_call own = {.struct_size = sizeof own, .deadline_mono_ms = now_ms + ABORT_MS};
-  struct dg_s3_request request;
-  struct dg_s3_answer answer;
   struct dg_error err;
 
   if (call)
     own.request_id = call->request_id;
-  dg_s3_request_init(&request, "DELETE", upload->bucket, upload->name);
-  dg_s3_request_query(&request, "uploadId", dg_slice_str(upload->id));
-  dg_s3_answer_init(&answer);
-  if (dg_s3_run(upload->s3, &own, &request, &answer, &err) < 0 && err.code != DG_E_NO_SUCH_UPLOAD)
+  if (dg_s3_upload_drop(upload->s3, &own, upload->bucket, upload->name, upload->id, &err) < 0 &&
+      err.code != DG_E_NO_SUCH_UPLOAD)
     dg_s3_log(upload->s3, DG_LOG_WARN, "s3.upload.left", "bucket=%.*s cause=\"%s\"",
               DG_SLICE_ARG(upload->bucket), err.detail);
-  dg_s3_request_clear(&request);
-  dg_s3_answer_clear(&answer);
 }
 
 /* ---- Parts ---------------------------------------------------------------------------------- */
@@ -115,16 +140,32 @@ static int send_parts(struct upload *upload, struct dg_error *err)
   return 0;
 }
 
+GString *dg_s3_completion_new(void)
+{
+  return g_string_new("<CompleteMultipartUpload "
+                      "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+}
+
+void dg_s3_completion_part(GString *text, uint32_t part_no, struct dg_slice etag)
+{
+  g_string_append_printf(text, "<Part><PartNumber>%u</PartNumber><ETag>&quot;", part_no);
+  dg_xml_escape(text, etag);
+  g_string_append(text, "&quot;</ETag></Part>");
+}
+
+void dg_s3_completion_end(GString *text)
+{
+  g_string_append(text, "</CompleteMultipartUpload>");
+}
+
 static GString *completion(const struct upload *upload)
 {
-  GString *text = g_string_new("<CompleteMultipartUpload "
-                               "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+  GString *text = dg_s3_completion_new();
 
   for (size_t i = 0; i < upload->part_count; i++)
-    g_string_append_printf(text,
-                           "<Part><PartNumber>%zu</PartNumber><ETag>&quot;%s&quot;</ETag></Part>",
-                           i + 1, upload->parts[i].answer.etag);
-  return g_string_append(text, "</CompleteMultipartUpload>");
+    dg_s3_completion_part(text, (uint32_t)i + 1, dg_slice_str(upload->parts[i].answer.etag));
+  dg_s3_completion_end(text);
+  return text;
 }
 
 bool dg_s3_stored_is(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
@@ -136,7 +177,7 @@ bool dg_s3_stored_is(struct dg_s3 *s3, const struct dg_call *call, struct dg_sli
 
   if (dg_s3_look(s3, call, bucket, name, &facts, &err) < 0)
     return false;
-  same = facts->size == length && facts->pair_count == pairs->len / 2;
+  same = facts->size == length && dg_s3_facts_meta_count(facts) == pairs->len / 2;
   for (guint i = 0; same && i + 1 < pairs->len; i += 2)
     same = dg_slice_equal_str(dg_s3_facts_find(facts, pairs->pdata[i]), pairs->pdata[i + 1]);
   dg_s3_facts_unref(facts);

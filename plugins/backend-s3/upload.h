@@ -22,6 +22,17 @@ int dg_s3_upload(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice b
 bool dg_s3_stored_is(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                      struct dg_slice name, uint64_t length, const GPtrArray *pairs);
 
+/* Steps of an upload, for those who take them one by one. create: the caller made a POST
+ * with the object's metadata; *ret_id is transferred. */
+int dg_s3_upload_create(struct dg_s3 *s3, const struct dg_call *call,
+                        struct dg_s3_request *request, char **ret_id, struct dg_error *err);
+int dg_s3_upload_drop(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                      struct dg_slice name, const char *id, struct dg_error *err);
+/* The document that completes one: begun, a part more, ended. etag: without quotes. */
+GString *dg_s3_completion_new(void);
+void dg_s3_completion_part(GString *text, uint32_t part_no, struct dg_slice etag);
+void dg_s3_completion_end(GString *text);
+
 /* The size of each part but the last: at most 10000 of them. */
 uint64_t dg_s3_part_size(uint64_t length, uint64_t wanted);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every backend must do with buckets and single items; listings are in
- * backend-list.c. */
+ * backend-list.c, uploads in backend-upload.c. */
 #include "config.h"
 
 #include "common/checksum.h"
@@ -826,7 +826,9 @@ void contract_backend(struct contract *contract)
     contract_run(contract, &cases[i], backend, dg_backend_has(backend, cases[i].caps));
   contract_run(contract, &set_meta_case, backend, dg_backend_can_set_meta(backend));
   contract_backend_list(contract, backend);
-  contract_run(contract, &durable_case, &backend, dg_backend_has(backend, DG_CAP_DURABLE));
+  contract_backend_upload(contract, &backend);
+  if (backend)
+    contract_run(contract, &durable_case, &backend, dg_backend_has(backend, DG_CAP_DURABLE));
   if (backend)
     (void)dg_backend_bucket_delete(backend, call, DG_SLICE(CONTRACT_BUCKET), &err);
   dg_backend_free(backend);

@@ -58,6 +58,9 @@ void contract_fail(struct contract *contract, const char *format, ...);
 /* The suites. */
 void contract_backend(struct contract *contract);
 void contract_backend_list(struct contract *contract, void *backend);
+/* Makes another instance: *backend is NULL if that fails. */
+struct dg_backend;
+void contract_backend_upload(struct contract *contract, struct dg_backend **backend);
 void contract_codec(struct contract *contract);
 void contract_crypt(struct contract *contract);
 

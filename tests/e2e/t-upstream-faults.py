@@ -190,9 +190,9 @@ def uploads_part(worker, place):
                 lambda answer: same(answer.headers["ETag"], etag_of(BIG)))
 
 
-def completes(key):
+def completes(key, cut=5 * MIB):
     def plan(worker, place):
-        pieces = [BIG[:5 * MIB], BIG[5 * MIB:]]
+        pieces = [BIG[:cut], BIG[cut:2 * cut], BIG[2 * cut:]]
         name, etags = upload_begun(worker, place + key, pieces)
         text = "<CompleteMultipartUpload>%s</CompleteMultipartUpload>" % "".join(
             "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>" % row
@@ -204,7 +204,7 @@ def completes(key):
 
 
 def aborts(worker, place):
-    name, _ = upload_begun(worker, place + "m.bin", [SMALL])
+    name, _ = upload_begun(worker, place + "m.bin", [BIG])
     return Plan(lambda: worker.send("DELETE", place + "m.bin", query={"uploadId": name}),
                 {place + "m.bin": (None, None)}, also=(404,))
 
@@ -277,6 +277,7 @@ OPERATIONS = {
     "a CreateMultipartUpload": begins_upload,
     "an UploadPart": uploads_part,
     "a CompleteMultipartUpload": completes("m.bin"),
+    "a CompleteMultipartUpload of small parts": completes("s.bin", cut=4 * MIB),
     "a CompleteMultipartUpload of a version": completes("m.zip"),
     "an AbortMultipartUpload": aborts,
     "a listing": lists,

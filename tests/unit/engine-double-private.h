@@ -33,6 +33,27 @@ int double_backend_bucket_head(void *self, const struct dg_call *call, struct dg
 int double_backend_bucket_list(void *self, const struct dg_call *call, dg_bucket_row_fn row,
                                void *receiver, struct dg_error *err);
 
+/* Counts a changing step, and fails it if that was asked for. */
+int double_store_step(struct double_store *store, struct dg_error *err);
+/* Uploads under way: token -> what engine-double-upload.c keeps. Never NULL. */
+GHashTable *double_store_uploads(struct double_store *store);
+void double_upload_free(gpointer upload);
+
+int double_backend_upload_begin(void *self, const struct dg_call *call,
+                                const struct dg_item *item, const struct dg_meta *meta,
+                                char *ret_token, struct dg_error *err);
+int double_backend_upload_part(void *self, const struct dg_call *call,
+                               const struct dg_item *item, struct dg_slice token,
+                               uint32_t part_no, uint64_t size_bytes,
+                               struct dg_writer **ret_writer, struct dg_error *err);
+int double_backend_upload_complete(void *self, const struct dg_call *call,
+                                   const struct dg_item *item, struct dg_slice token,
+                                   const struct dg_upload_piece *pieces, uint32_t count,
+                                   struct dg_meta *meta, struct dg_error *err);
+int double_backend_upload_abort(void *self, const struct dg_call *call,
+                                const struct dg_item *item, struct dg_slice token,
+                                struct dg_error *err);
+
 struct dg_snapshot *double_snapshot_new(const char *dir);
 
 extern const struct dg_codec_ops double_codec_ops;

@@ -23,6 +23,7 @@ struct double_store {
   int32_t fail_code, fail_reference;
   bool crash, crashed, failed;
   int open_streams;
+  GHashTable *uploads;
 };
 
 static void thing_free(gpointer value)
@@ -48,6 +49,7 @@ struct double_store *double_store_new(uint64_t caps)
   store->caps = caps;
   store->things = g_tree_new_full(compare, NULL, (GDestroyNotify)g_bytes_unref, thing_free);
   store->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  store->uploads = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, double_upload_free);
   g_hash_table_add(store->buckets, g_strdup("b"));
   g_hash_table_add(store->buckets, g_strdup("c"));
   return store;
@@ -57,6 +59,7 @@ void double_store_free(struct double_store *store)
 {
   g_tree_unref(store->things);
   g_hash_table_unref(store->buckets);
+  g_hash_table_unref(store->uploads);
   g_mutex_clear(&store->mutex);
   g_free(store);
 }
@@ -126,6 +129,21 @@ static int enter_locked(struct double_store *store, bool changes, struct dg_erro
                    store->steps);
   }
   return 0;
+}
+
+int double_store_step(struct double_store *store, struct dg_error *err)
+{
+  int rc;
+
+  g_mutex_lock(&store->mutex);
+  rc = enter_locked(store, /* changes= */ true, err);
+  g_mutex_unlock(&store->mutex);
+  return rc;
+}
+
+GHashTable *double_store_uploads(struct double_store *store)
+{
+  return store->uploads;
 }
 
 static struct thing *find_locked(struct double_store *store, struct dg_slice bucket,

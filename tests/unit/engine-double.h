@@ -44,6 +44,9 @@ void double_store_remove(struct double_store *store, const char *bucket, const c
                          uint32_t variant);
 void double_store_flip(struct double_store *store, const char *bucket, const char *key,
                        uint32_t variant, size_t at);
+/* Uploads that the store was told to join, and neither joined nor dropped. Not while
+ * others use it. */
+uint32_t double_store_upload_count(struct double_store *store);
 uint32_t double_store_count(struct double_store *store, uint32_t variant);
 /* Writers opened and neither committed nor aborted, readers not closed. */
 int double_store_open_streams(struct double_store *store);
