@@ -14,7 +14,7 @@ struct dg_quota_book {
   /* Guarded by the registry's mutex. */
   const struct dg_backend *backend; /* that was counted; to compare, not to use */
   GPtrArray *names;     /* char *: what clients call it, those with a quota */
-  uint64_t seen;        /* by which reading of the configuration */
+  uint64_t seen;        /* by which reading of the configuration, or made since */
   bool fresh;           /* there may be changes under way that it was not told of */
   bool wanted;          /* somebody waits for a count */
   bool absent;          /* the last count found no bucket */
@@ -36,12 +36,14 @@ struct dg_quota {
   uint64_t reading;
   bool prepared;     /* dir was opened, or given up */
   char *dir;         /* of the files; NULL: none */
+  int lock_fd;       /* while it is held, dir is this process's own; -1: it is not */
   uint64_t run;
   bool believe;      /* files that the run before left */
-  /* Read without the mutex. */
-  gint book_count, synced;
+  uint64_t first_view; /* serial of the view that this run began with */
+  /* Also read without the mutex. */
+  gint book_count;
+  gint synced;       /* the configuration of the start was read */
   int32_t cancelled; /* for the thread's calls */
-  GMutex sync_mutex; /* one reading of the configuration at a time; before mutex */
 };
 
 static inline bool dg_quota_of(const struct dg_bucket_config *policy)
@@ -57,13 +59,14 @@ static inline bool dg_quota_of(const struct dg_bucket_config *policy)
 void dg_quota_dir_open(struct dg_quota *quota, bool used);
 /* The book of a route, with a reference, or NULL: nobody counts there. name: what
  * the client calls the bucket; a book is made if its policy has a quota. */
-struct dg_quota_book *dg_quota_book_find(struct dg_quota *quota, const struct dg_call *call,
-                                         const struct dg_route *route, struct dg_slice name);
+struct dg_quota_book *dg_quota_book_find(struct dg_quota *quota, const struct dg_route *route,
+                                         struct dg_slice name);
 /* All that is known of the bucket is void. */
 void dg_quota_book_reset_locked(struct dg_quota *quota, struct dg_quota_book *book);
 struct dg_quota_book *dg_quota_book_ref(struct dg_quota_book *book);
 void dg_quota_book_unref(struct dg_quota_book *book);
-/* [worker] Opens a book for each bucket with a quota, and drops those that have none. */
+/* [worker] Opens a book for each bucket with a quota, and drops those that have none.
+ * For the thread alone. */
 void dg_quota_sync(struct dg_quota *quota, const struct dg_call *call);
 
 /* The figures of a bucket that has no quota any more are shown no more. */

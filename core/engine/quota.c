@@ -4,6 +4,7 @@
 #include "core/engine/quota-internal.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 
@@ -37,13 +38,14 @@ struct dg_quota *dg_quota_new(struct dg_engine *engine)
   bool used = any_quota(view->snapshot);
 
   quota->engine = engine;
+  quota->lock_fd = -1;
   g_mutex_init(&quota->mutex);
-  g_mutex_init(&quota->sync_mutex);
   g_cond_init(&quota->wake);
   g_cond_init(&quota->done);
   quota->books = g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
                                        (GDestroyNotify)(void (*)(void))dg_quota_book_unref);
   dg_quota_dir_open(quota, used);
+  quota->first_view = view->serial;
   quota->synced = !used;
   dg_view_unref(view);
   return quota;
@@ -85,11 +87,12 @@ void dg_quota_free(struct dg_quota *quota)
   if (thread)
     (void)g_thread_join(thread);
   g_hash_table_unref(quota->books);
+  if (quota->lock_fd >= 0)
+    (void)close(quota->lock_fd);
   g_free(quota->dir);
   g_cond_clear(&quota->wake);
   g_cond_clear(&quota->done);
   g_mutex_clear(&quota->mutex);
-  g_mutex_clear(&quota->sync_mutex);
   g_free(quota);
 }
 
@@ -198,7 +201,7 @@ int dg_quota_admit(struct dg_engine *engine, const struct dg_call *call,
 
   if (!use)
     return 0;
-  book = dg_quota_book_find(engine->quota, call, route, bucket);
+  book = dg_quota_book_find(engine->quota, route, bucket);
   rc = check_over(book, call, route, key, after, use, err);
   if (rc < 0 && err->code == DG_E_SLOW_DOWN)
     rc = wait_for_thread(engine->quota, book)
@@ -215,7 +218,7 @@ int dg_quota_begin(struct dg_engine *engine, const struct dg_call *call,
                    const struct dg_found *found, struct dg_use after,
                    struct dg_quota_change *ret_change, struct dg_error *err)
 {
-  struct dg_quota_book *book = dg_quota_book_find(engine->quota, call, route, bucket);
+  struct dg_quota_book *book = dg_quota_book_find(engine->quota, route, bucket);
   struct dg_use before = dg_quota_use(found->meta);
   struct limit limit;
   const struct dg_use_limit *use;
@@ -272,9 +275,8 @@ void dg_quota_end(struct dg_quota_change *change, bool done)
 
 void dg_quota_reset(struct dg_engine *engine, const struct dg_route *route, struct dg_slice bucket)
 {
-  static const struct dg_call call = {.struct_size = sizeof call};
   struct dg_quota *quota = engine->quota;
-  struct dg_quota_book *book = dg_quota_book_find(quota, &call, route, bucket);
+  struct dg_quota_book *book = dg_quota_book_find(quota, route, bucket);
 
   if (!book)
     return;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "common/checksum.h"
@@ -18,6 +19,7 @@
 #include "common/banned.h"
 
 #define RUN_FILE "run"
+#define LOCK_FILE "lock" /* never removed: who has it open may hold it */
 
 /* ---- Files ----------------------------------------------------------------------------- */
 
@@ -30,7 +32,7 @@ static void remove_files(const char *dir_path, GHashTable *kept)
   while (dir && (name = g_dir_read_name(dir))) {
     g_autofree char *path = g_build_filename(dir_path, name, NULL);
 
-    if (!kept || !g_hash_table_contains(kept, name))
+    if (strcmp(name, LOCK_FILE) != 0 && (!kept || !g_hash_table_contains(kept, name)))
       (void)g_unlink(path);
   }
 }
@@ -67,6 +69,24 @@ static int write_run(const char *dir, const char *path, uint64_t run, struct dg_
   return dg_dir_sync(dir, err);
 }
 
+/* Two processes must not write the same files, not even for the time in which one
+ * follows the other. */
+static int lock_dir(struct dg_quota *quota, const char *dir, struct dg_error *err)
+{
+  g_autofree char *path = g_build_filename(dir, LOCK_FILE, NULL);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+  if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    int number = errno;
+
+    if (fd >= 0)
+      (void)close(fd);
+    return dg_fail(err, dg_errno_code(number), "lock '%s': %s", path, g_strerror(number));
+  }
+  quota->lock_fd = fd;
+  return 0;
+}
+
 static char *dir_of(const struct dg_quota *quota)
 {
   struct dg_view *view = dg_engine_view(quota->engine);
@@ -91,13 +111,15 @@ void dg_quota_dir_open(struct dg_quota *quota, bool used)
   quota->prepared = true;
   quota->run = before + 1;
   quota->believe = before > 0;
+  /* The number also without the lock: what this run changes, no file will tell. */
   if (g_mkdir_with_parents(dir, 0700) < 0)
     (void)dg_fail(&err, dg_errno_code(errno), "make '%s': %s", dir, g_strerror(errno));
-  else if (write_run(dir, path, quota->run, &err) == 0)
+  else if (write_run(dir, path, quota->run, &err) < 0)
+    remove_files(dir, NULL);
+  else if (lock_dir(quota, dir, &err) == 0)
     quota->dir = g_steal_pointer(&dir);
   if (quota->dir)
     return;
-  remove_files(dir, NULL);
   dg_log_warn(quota->engine->log, "quota.dir", "cause=%s",
               DG_LOG_QUOTED(dg_slice_str(err.detail)));
 }
@@ -163,12 +185,15 @@ void dg_quota_book_unref(struct dg_quota_book *book)
   g_free(book);
 }
 
+static bool has_name(const struct dg_quota_book *book, const char *name)
+{
+  return g_ptr_array_find_with_equal_func(book->names, name, g_str_equal, NULL);
+}
+
 static void add_name(struct dg_quota_book *book, const char *name)
 {
-  for (guint i = 0; i < book->names->len; i++)
-    if (strcmp(book->names->pdata[i], name) == 0)
-      return;
-  g_ptr_array_add(book->names, g_strdup(name));
+  if (!has_name(book, name))
+    g_ptr_array_add(book->names, g_strdup(name));
 }
 
 /* The place, and what its backend is: under the same name may be other storage. */
@@ -211,6 +236,7 @@ static struct dg_quota_book *make_book(struct dg_quota *quota, const struct dg_r
   book->place = g_strdup(place);
   book->names = g_ptr_array_new_with_free_func(g_free);
   book->fresh = !start;
+  book->seen = quota->reading;
   book->backend = route->backend;
   book->ledger = dg_ledger_open(&params);
   g_hash_table_insert(quota->books, book->place, book);
@@ -237,29 +263,57 @@ static void compare_backend(struct dg_quota *quota, struct dg_quota_book *book,
   dg_quota_book_reset_locked(quota, book);
 }
 
-struct dg_quota_book *dg_quota_book_find(struct dg_quota *quota, const struct dg_call *call,
-                                         const struct dg_route *route, struct dg_slice name)
+/* Nobody has changed the bucket in this run: each who did would have made its book. */
+static bool at_start_locked(const struct dg_quota *quota, const struct dg_view *view)
+{
+  return !g_atomic_int_get(&quota->synced) && view->serial == quota->first_view;
+}
+
+/* Perhaps another name of a bucket with a quota. */
+static bool shares_bucket(const struct dg_route *route)
+{
+  GHashTableIter iter;
+  gpointer name, value;
+
+  if (!route->snapshot->buckets)
+    return false;
+  g_hash_table_iter_init(&iter, route->snapshot->buckets);
+  while (g_hash_table_iter_next(&iter, &name, &value)) {
+    const struct dg_bucket_config *policy = value;
+    const char *real = policy->alias && policy->alias[0] ? policy->alias : name;
+
+    if (dg_quota_of(policy) && strcmp(real, route->bucket) == 0)
+      return true;
+  }
+  return false;
+}
+
+struct dg_quota_book *dg_quota_book_find(struct dg_quota *quota, const struct dg_route *route,
+                                         struct dg_slice name)
 {
   bool limited = dg_quota_of(route->policy);
+  /* Until the thread knows where all buckets lie. */
+  bool perhaps = !limited && !g_atomic_int_get(&quota->synced) && shares_bucket(route);
   struct dg_quota_book *book;
   g_autofree char *place = NULL;
 
-  if (G_UNLIKELY(!g_atomic_int_get(&quota->synced)))
-    dg_quota_sync(quota, call);
-  if (!limited && g_atomic_int_get(&quota->book_count) == 0)
+  if (!limited && !perhaps && g_atomic_int_get(&quota->book_count) == 0)
     return NULL;
   place = place_of(route);
   g_mutex_lock(&quota->mutex);
   book = g_hash_table_lookup(quota->books, place);
-  if (!book && limited)
-    book = make_book(quota, route, place, /* start= */ false);
+  if (!book) {
+    bool start = at_start_locked(quota, route->view);
+
+    if (limited || (perhaps && start))
+      book = make_book(quota, route, place, start);
+  }
   if (book)
     compare_backend(quota, book, route);
   if (book && limited) {
     g_autofree char *text = dg_slice_dup(name);
 
     add_name(book, text);
-    book->seen = quota->reading;
   }
   if (book)
     (void)dg_quota_book_ref(book);
@@ -284,32 +338,57 @@ static GPtrArray *limited_names(const struct dg_snapshot *snapshot)
   return names;
 }
 
-static void note_bucket(struct dg_quota *quota, const struct dg_call *call, const char *name,
-                        bool start)
-{
-  struct dg_quota_book *book;
-  g_autofree char *place = NULL;
-  struct dg_route route;
-  struct dg_error err;
-
-  if (dg_route_open(quota->engine, call, dg_slice_str(name), &route, &err) < 0)
-    return; /* a name that no backend holds */
-  place = place_of(&route);
-  g_mutex_lock(&quota->mutex);
-  book = g_hash_table_lookup(quota->books, place);
-  if (!book)
-    book = make_book(quota, &route, place, start);
-  compare_backend(quota, book, &route);
-  add_name(book, name);
-  book->seen = quota->reading;
-  g_mutex_unlock(&quota->mutex);
-  dg_route_clear(&route);
-}
-
-static void drop_gauges_locked(const struct dg_quota *quota, const struct dg_quota_book *book)
+static void unset_gauges(const struct dg_quota *quota, const struct dg_quota_book *book)
 {
   for (guint i = 0; i < book->names->len; i++)
     dg_quota_gauges_unset(quota->engine->metrics, book->names->pdata[i]);
+}
+
+/* Nobody can say where the bucket lies: what is known of it stays. */
+static void keep_books_locked(struct dg_quota *quota, const char *name)
+{
+  GHashTableIter iter;
+  gpointer value;
+
+  g_hash_table_iter_init(&iter, quota->books);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    struct dg_quota_book *book = value;
+
+    if (has_name(book, name))
+      book->seen = quota->reading;
+  }
+}
+
+static void note_place_locked(struct dg_quota *quota, const struct dg_route *route,
+                              const char *name)
+{
+  g_autofree char *place = place_of(route);
+  struct dg_quota_book *book = g_hash_table_lookup(quota->books, place);
+
+  if (!book)
+    book = make_book(quota, route, place, at_start_locked(quota, route->view));
+  compare_backend(quota, book, route);
+  if (book->seen != quota->reading) { /* its names are found anew */
+    unset_gauges(quota, book);
+    g_ptr_array_set_size(book->names, 0);
+  }
+  add_name(book, name);
+  book->seen = quota->reading;
+}
+
+static void note_bucket(struct dg_quota *quota, const struct dg_call *call, const char *name)
+{
+  struct dg_route route = {0};
+  struct dg_error err;
+  int rc = dg_route_open(quota->engine, call, dg_slice_str(name), &route, &err);
+
+  g_mutex_lock(&quota->mutex);
+  if (rc == 0)
+    note_place_locked(quota, &route, name);
+  else
+    keep_books_locked(quota, name);
+  g_mutex_unlock(&quota->mutex);
+  dg_route_clear(&route);
 }
 
 /* Those that this reading has not seen. */
@@ -324,7 +403,7 @@ static void drop_books_locked(struct dg_quota *quota)
 
     if (book->seen == quota->reading)
       continue;
-    drop_gauges_locked(quota, book);
+    unset_gauges(quota, book);
     g_atomic_int_set(&book->dropped, 1);
     g_hash_table_iter_remove(&iter);
   }
@@ -333,25 +412,19 @@ static void drop_books_locked(struct dg_quota *quota)
 
 void dg_quota_sync(struct dg_quota *quota, const struct dg_call *call)
 {
-  struct dg_view *view;
-  g_autoptr(GPtrArray) names = NULL;
-  bool start;
+  struct dg_view *view = dg_engine_view(quota->engine);
+  g_autoptr(GPtrArray) names = limited_names(view->snapshot);
 
-  g_mutex_lock(&quota->sync_mutex);
-  start = !g_atomic_int_get(&quota->synced);
-  view = dg_engine_view(quota->engine);
-  names = limited_names(view->snapshot);
   g_mutex_lock(&quota->mutex);
   quota->reading++;
   g_mutex_unlock(&quota->mutex);
   for (guint i = 0; i < names->len; i++)
-    note_bucket(quota, call, names->pdata[i], start);
+    note_bucket(quota, call, names->pdata[i]);
   g_mutex_lock(&quota->mutex);
   drop_books_locked(quota);
-  if (start)
+  if (!g_atomic_int_get(&quota->synced))
     remove_strangers_locked(quota);
-  g_mutex_unlock(&quota->mutex);
   g_atomic_int_set(&quota->synced, 1);
+  g_mutex_unlock(&quota->mutex);
   dg_view_unref(view);
-  g_mutex_unlock(&quota->sync_mutex);
 }

@@ -68,6 +68,7 @@ static void limit_bucket(struct dg_snapshot *snapshot)
   struct dg_bucket_config *bucket = g_memdup2(&snapshot->bucket_defaults, sizeof *bucket);
 
   bucket->name = (char *)(uintptr_t)double_limited;
+  bucket->alias = (char *)(uintptr_t)double_settings.alias;
   if (double_settings.quota_bytes)
     bucket->quota_bytes = double_settings.quota_bytes;
   if (double_settings.quota_objects)

@@ -91,6 +91,7 @@ struct double_settings {
   uint32_t max_uploads, idle_ttl_s;
   /* Of the bucket double_limited alone; 0: none. */
   uint64_t quota_bytes, quota_objects;
+  const char *alias;
   uint32_t usage_cache_ttl_s;
 };
 extern struct double_settings double_settings;

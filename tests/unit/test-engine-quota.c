@@ -40,6 +40,7 @@ static void teardown(void)
 {
   engine.owns_dir = true;
   double_engine_close(&engine);
+  (void)dg_fault_set(NULL, &err);
   g_free(dir);
   double_store_free(store);
 }
@@ -357,19 +358,68 @@ static guint files_of_quotas(void)
   return count;
 }
 
+START_TEST(all_names_of_a_bucket_count_together)
+{
+  g_autoptr(GBytes) body = double_bytes(10, 1);
+
+  double_limited = "x";
+  double_settings.alias = "b";
+  open_limited(4, 0);
+  assert_ok(put("a", 10));
+  assert_ok(double_put(&engine, "x", "b", body, NULL, &err));
+  assert_ok(put("c", 10));
+  wait_until_known();
+  assert_use(3, 30);
+  for (int i = 0; i < 20; i++) {
+    /* At once after the start, by the name that has no quota. */
+    double_engine_close(&engine);
+    open_limited(4, 0);
+    assert_ok(i % 2 ? put("d", 10) : double_delete(&engine, "b", "d", &err));
+    wait_for_counts(1);
+    ck_assert_uint_eq(counts("same"), 1);
+    assert_use(i % 2 ? 4 : 3, i % 2 ? 40 : 30);
+  }
+  assert_refused(double_put(&engine, "x", "e", body, NULL, &err));
+  assert_ok(put("e", 10));
+  assert_refused(double_put(&engine, "x", "f", body, NULL, &err));
+}
+END_TEST
+
+START_TEST(two_servers_never_share_their_files)
+{
+  struct double_engine first;
+
+  open_limited(10, 0);
+  assert_ok(put("a", 1));
+  first = engine;
+  open_limited(10, 0); /* the next one, while the first still ends */
+  assert_ok(put("b", 1));
+  wait_until_known();
+  assert_use(2, 2);
+  double_engine_close(&engine);
+  engine = first;
+  assert_ok(put("c", 1));
+  double_engine_close(&engine);
+  open_limited(10, 0);
+  wait_for_counts(1);
+  ck_assert_uint_eq(counts("first"), 1);
+  assert_use(3, 3);
+}
+END_TEST
+
 START_TEST(files_of_former_quotas_are_removed)
 {
   open_limited(10, 0);
   assert_ok(put("a", 1));
-  ck_assert_uint_eq(files_of_quotas(), 2); /* one counts the runs */
+  ck_assert_uint_eq(files_of_quotas(), 3); /* one counts the runs, one is a lock */
   double_engine_close(&engine);
   double_limited = "c";
   open_limited(10, 0);
   wait_for_counts(1);
-  ck_assert_uint_eq(files_of_quotas(), 2);
+  ck_assert_uint_eq(files_of_quotas(), 3);
   double_engine_close(&engine);
   open_free();
-  ck_assert_uint_eq(files_of_quotas(), 0);
+  ck_assert_uint_eq(files_of_quotas(), 1);
 }
 END_TEST
 
@@ -668,6 +718,8 @@ static Suite *quota_suite(void)
   tcase_add_test(cases, what_nobody_could_look_at_is_settled_once_the_storage_is_back);
   tcase_add_test(cases, a_bucket_that_is_new_to_its_quota_is_counted_first);
   tcase_add_test(cases, a_run_without_the_quota_makes_the_next_one_count);
+  tcase_add_test(cases, all_names_of_a_bucket_count_together);
+  tcase_add_test(cases, two_servers_never_share_their_files);
   tcase_add_test(cases, files_of_former_quotas_are_removed);
   tcase_add_test(cases, a_quota_given_by_a_reload_waits_for_changes_that_began_without_it);
   tcase_add_test(cases, a_bucket_made_anew_begins_at_nothing);
