@@ -13,7 +13,7 @@ import threading
 from standins import *
 
 ALL = os.environ.get("DG_FAULTS_ALL", "0") not in ("", "0")
-WORKERS = 4
+WORKERS = 8  # most of their time they wait for deadlines
 DEADLINE_S = 40  # what the server's own limits below add up to, with room for a busy machine
 MIB = 1 << 20
 v = versions(300001, 3)
@@ -418,19 +418,33 @@ def jobs_of(fault):
             turn += 1
 
 
+def everyone(work):
+    """Calls work(worker) for all of them, side by side, each on its own thread."""
+    ended = queue.SimpleQueue()
+
+    def one(worker):
+        try:
+            work(worker)
+            ended.put(None)
+        except Exception as error:
+            ended.put(error)
+    for worker in workers:
+        worker.orders.put(lambda worker=worker: one(worker))
+    errors = [error for error in [ended.get() for _ in workers] if error]
+    if errors:
+        raise errors[0]
+
+
 def run_fault(fault):
     jobs, failures, done = queue.Queue(), [], []
     for job in jobs_of(fault):
         jobs.put(job)
-
-    idle = queue.SimpleQueue()
 
     def work(worker):
         while True:
             try:
                 name, operation = jobs.get_nowait()
             except queue.Empty:
-                idle.put(worker)
                 return
             what = "%s at %s" % (name, operation)
             try:
@@ -439,10 +453,7 @@ def run_fault(fault):
                 failures.append("%s: %s" % (what, traceback.format_exc(limit=-2) if ALL else repr(error)[:400]))
                 worker.faulty.heal()
 
-    for worker in workers:
-        worker.orders.put(lambda worker=worker: work(worker))
-    for worker in workers:
-        idle.get()
+    everyone(work)
     print("# %s: %d tried, %d succeeded" % (fault, len(done), sum(ok for _, ok in done)))
     assert not failures, "%d of %d:\n%s" % (len(failures), len(failures) + len(done),
                                             "\n".join(failures))
@@ -492,11 +503,12 @@ def an_upstream_that_is_away_is_told_at_once_and_found_again():
 
 @case
 def a_server_that_starts_anew_finds_all_that_was_acknowledged():
-    for worker in workers:
+    def look(worker):
         worker.faulty.heal()
         worker.server.restart()
         for path, allowed in worker.ledger.items():
             assert worker.read(path) in allowed, path
+    everyone(look)
 
 
 main()
