@@ -206,7 +206,8 @@ static int tidy_under_lease(struct dg_engine *engine, const struct dg_call *call
   bool lapsed;
   int rc;
 
-  if (dg_lease_enter(engine->leases, call, route, prefix, &hold, &lapsed, err) < 0)
+  if (dg_lease_enter(engine->leases, call, route, prefix, dg_time_mono_ms(), &hold, &lapsed,
+                     err) < 0)
     return -1;
   rc = dg_reference_tidy(engine, route, call, prefix);
   dg_lease_leave(hold, rc < 0 ? DG_LEASE_KEEP : DG_LEASE_GIVE);

@@ -240,10 +240,10 @@ static int take_fresh(struct dg_leases *leases, const struct dg_call *call,
 }
 
 int dg_lease_enter(struct dg_leases *leases, const struct dg_call *call,
-                   const struct dg_route *route, struct dg_slice prefix,
+                   const struct dg_route *route, struct dg_slice prefix, uint64_t began_mono_ms,
                    struct dg_lease_hold **ret_hold, bool *ret_lapsed, struct dg_error *err)
 {
-  uint64_t until = dg_time_mono_ms() + leases->wait_ms;
+  uint64_t until = began_mono_ms + leases->wait_ms;
   g_autoptr(GBytes) name = hold_name(route, prefix);
   bool waited = false;
   int rc;

@@ -31,11 +31,13 @@ struct dg_leases *dg_leases_new(struct dg_engine *engine, uint32_t ttl_ms, uint3
 void dg_leases_free(struct dg_leases *leases); /* no lease is used; NULL is fine. [startup] */
 
 /* [worker] The caller keeps every other worker of this server away from the
- * deltaspace. *ret_lapsed: it was taken over from a server that never gave it
+ * deltaspace. began_mono_ms: when it began to wait, for them first: those who
+ * queued behind one that waited in vain are not to wait as long again, each in its
+ * turn. *ret_lapsed: it was taken over from a server that never gave it
  * back, and may have left something half done. DG_E_SLOW_DOWN: another server
  * has it, all the time. */
 int dg_lease_enter(struct dg_leases *leases, const struct dg_call *call,
-                   const struct dg_route *route, struct dg_slice prefix,
+                   const struct dg_route *route, struct dg_slice prefix, uint64_t began_mono_ms,
                    struct dg_lease_hold **ret_hold, bool *ret_lapsed, struct dg_error *err);
 #define DG_LEASE_PARK 0u /* the next worker may have it */
 #define DG_LEASE_GIVE 1u /* back, before this returns */

@@ -24,13 +24,14 @@ int dg_space_enter(struct dg_engine *engine, const struct dg_call *call,
                    struct dg_space **ret_space, struct dg_error *err)
 {
   struct dg_space space = {.engine = engine, .route = route, .prefix = prefix};
+  uint64_t began = dg_time_mono_ms();
   bool lapsed = false;
 
   if (dg_space_lock_take(engine->locks, call, dg_slice_str(route->bucket), prefix, &space.lock,
                          err) < 0)
     return -1;
   if (dg_backend_is_shared(route->backend) &&
-      dg_lease_enter(engine->leases, call, route, prefix, &space.hold, &lapsed, err) < 0) {
+      dg_lease_enter(engine->leases, call, route, prefix, began, &space.hold, &lapsed, err) < 0) {
     dg_space_lock_release(space.lock);
     return -1;
   }

@@ -451,7 +451,7 @@ int dg_s3_lease_list(struct dg_s3 *s3, const struct dg_call *call, struct dg_sli
   return rc;
 }
 
-/* ---- Sharing ---------------------------------------------------------------------------------- */
+/* ---- Sharing -------------------------------------------------------------------------------- */
 
 #define TRIED_MAX 5u /* buckets that the proof may be tried in */
 

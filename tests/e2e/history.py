@@ -156,11 +156,10 @@ def check_key(operations):
             continue
         after = settle(configurations, pending, doubtful, number)
         if not after:
-            return "no order of these operations explains the last one:\n  %s\n  values before: %s" \
-                   % ("\n  ".join(map(repr, passed[-12:] + [one for one in pending.values()
-                                                            if one is not operation]
-                                      + [operation])),
-                      sorted({str(value) for value, _ in configurations}))
+            others = [one for one in pending.values() if one is not operation]
+            return "no order of these operations explains the last one:\n  %s\n  values before: %s" % (
+                "\n  ".join(map(repr, passed[-12:] + others + [operation])),
+                sorted({str(value) for value, _ in configurations}))
         configurations = {(value, done - {number}) for value, done in after}
         del pending[number]
         passed.append(operation)

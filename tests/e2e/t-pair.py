@@ -5,6 +5,7 @@ linearizable, key by key, and what lies there at the end is whole.
 
 DG_PAIR_OPS   operations of the mixed run (default 1500)
 DG_PAIR_KILL  1: kill -9 one of the servers midway and start it again
+DG_PAIR_FAULTS  answers of the upstream that break in the run with faults (default 6)
 DG_PAIR_SEED  repeats a run's choices, though not its timing"""
 import re
 import threading
@@ -14,20 +15,21 @@ from history import *
 OPS = int(os.environ.get("DG_PAIR_OPS", "1500"))
 KILL = os.environ.get("DG_PAIR_KILL", "0") not in ("", "0")
 SEED = int(os.environ.get("DG_PAIR_SEED", str(time.time_ns() % 1000000)))
+FAULTS = int(os.environ.get("DG_PAIR_FAULTS", "6"))
 CLIENTS = 12
 LEASES = ".deltaglider/leases/"
 upstream = Upstream()
 up = upstream.client()
 
 
-def config(**advanced):
-    return {"storage": {"backends": [s3_backend(upstream)]},
+def config(port=None, backend=(), **advanced):
+    return {"storage": {"backends": [s3_backend(upstream, port=port, **dict(backend))]},
             "advanced": dict({"instances": 2, "lease_ttl_secs": 10, "lease_wait_secs": 30},
                              **advanced)}
 
 
-def start(**options):
-    return Server(config=config(), **options)
+def start(port=None, backend=(), **options):
+    return Server(config=config(port, backend), **options)
 
 
 def bucket(name):
@@ -84,8 +86,8 @@ def the_checker_accepts_what_is_linearizable():
     # Nobody knows when, nor whether.
     same(history_of((0, 1, maybe("a")), (2, 3, read(None)), (4, 5, read("a"))), None)
     same(history_of((0, 1, maybe("a")), (2, 3, write("b")), (4, 5, read("b"))), None)
-    same(history_of((0, 1, maybe("a")), (2, 3, present()), (4, 5, write(None)), (6, 7, create("b"))),
-         None)
+    same(history_of((0, 1, maybe("a")), (2, 3, present()), (4, 5, write(None)),
+                    (6, 7, create("b"))), None)
     same(history_of((0, 1, create("a")), (0, 1, present()), (2, 3, read("a"))), None)
 
 
@@ -226,6 +228,54 @@ def a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes():
 
 
 @case
+def a_repeated_delete_does_not_hit_what_another_server_wrote_since():
+    b, v = bucket("twice"), versions(60000, 3)
+    faulty = Faulty(upstream.port)
+    one, two = start(faulty.port, {"attempt_timeout": "1s"}), start()
+    path = "/%s/d/app.zip" % b
+    same(one.request("PUT", path, body=v[0]).status, 200)
+    wait_for_no_lease(b)
+    # The first attempt is given up after a second, and arrives after five.
+    faulty.break_it({"fault": "delay", "ms": 5000, "op": "DeleteObject", "key": "app", "times": 1})
+    same(one.request("DELETE", path).status, 204)
+    same(faulty.fired(), 1)
+    same(two.request("PUT", path, body=v[1], timeout_s=90).status, 200)
+    wait_for_no_lease(b)
+    wait_until("the late one arrives", 60, lambda: [row for row in faulty.log() if row["fault"]])
+    same(two.request("GET", path).body, v[1])
+    one.drop()
+    two.drop()
+
+
+@case
+def the_upstream_refuses_what_arrives_after_its_lease():
+    b, v = bucket("late"), versions(60000, 3)
+    faulty = Faulty(upstream.port)
+    one, two = start(faulty.port), start()
+    path = "/%s/d/app.zip" % b
+    same(two.request("PUT", path, body=v[0]).status, 200)
+    wait_for_no_lease(b)
+    faulty.break_it({"fault": "delay", "ms": 16000, "op": "DeleteObject", "key": "app"})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(
+        one.request("DELETE", path, timeout_s=90).status))
+    thread.start()
+    wait_until("the removal is on its way", 30, lambda: faulty.fired() == 1)
+    one.process.send_signal(signal.SIGSTOP)  # it renews nothing
+    same(two.request("PUT", path, body=v[1], timeout_s=90).status, 200)
+    wait_until("the removal arrives", 60, lambda: [row for row in faulty.log() if row["fault"]])
+    refused = [row for row in faulty.log() if row["fault"]]
+    same([row["status"] for row in refused], [403], refused)
+    same(two.request("GET", path).body, v[1])
+    one.process.send_signal(signal.SIGCONT)
+    thread.join()
+    assert answers[0] >= 500, answers
+    same(one.request("GET", path).body, v[1])
+    one.drop()
+    two.drop()
+
+
+@case
 def conditions_of_clients_hold_across_servers():
     b, v = bucket("conditions"), versions(60000, 20)
     servers = [start(), start()]
@@ -265,8 +315,8 @@ def value_of(data):
 
 
 class Client:
-    def __init__(self, number, history, servers, count):
-        self.number, self.history, self.count = number, history, count
+    def __init__(self, number, bucket, history, servers, count):
+        self.number, self.bucket, self.history, self.count = number, bucket, history, count
         self.servers, self.rng = servers, random.Random(SEED * 100 + number)
         self.problem = None
         self.outcomes = {}
@@ -281,7 +331,7 @@ class Client:
         return mark + BASE + mark
 
     def call(self, method, key="", data=None, **options):
-        path = "/%s/%s" % (MIXED, key)
+        path = "/%s/%s" % (self.bucket, key)
         server = self.servers[self.number % len(self.servers)]
         while True:
             try:
@@ -339,7 +389,7 @@ class Client:
 
     def copy(self, source, key):
         seen, op = self.history.begin(source), self.history.begin(key)
-        answer = self.call("PUT", key, headers={"x-amz-copy-source": "/%s/%s" % (MIXED, source)})
+        answer = self.call("PUT", key, headers={"x-amz-copy-source": "/%s/%s" % (self.bucket, source)})
         tag = re.search(rb"<ETag>(?:&quot;|&#34;|\")(\w+)", answer.body)
         note = "copy of %s, %d by %d" % (source, answer.status, self.number)
         if answer.status == 404:
@@ -386,9 +436,6 @@ class Client:
             self.problem = "%s\n%s" % (error, traceback.format_exc())
 
 
-MIXED = "mixed"
-
-
 def settle_copies(history):
     """A copy without an answer may have written whatever its source ever held."""
     held = {}
@@ -403,17 +450,17 @@ def settle_copies(history):
             op.ended = float("inf")
 
 
-def check_what_lies_there(servers):
+def check_what_lies_there(b, servers):
     """Straight at the upstream: references and their objects, and nothing else."""
-    wait_for_no_lease(MIXED)
-    there = names(MIXED)
+    wait_for_no_lease(b)
+    there = names(b)
     hidden = [name for name in there if name.startswith(".deltaglider/")]
     same(hidden, [])
     references = {}
     for name in there:
         folder, _, last = name.rpartition("/")
         if last == "reference.bin":
-            data = up.get_object(Bucket=MIXED, Key=name)["Body"].read()
+            data = up.get_object(Bucket=b, Key=name)["Body"].read()
             references[folder] = hashlib.sha256(data).hexdigest()
     for folder in references:
         others = [name for name in there if name.rpartition("/")[0] == folder
@@ -421,7 +468,7 @@ def check_what_lies_there(servers):
         assert others, "an orphan reference in %s/" % folder
     for name in there:
         if name.endswith(".delta"):
-            metadata = up.head_object(Bucket=MIXED, Key=name)["Metadata"]
+            metadata = up.head_object(Bucket=b, Key=name)["Metadata"]
             same(metadata.get("dg-ref-sha256"), references.get(name.rpartition("/")[0]),
                  "the reference of " + name)
     # Each object reads as it should, from a server that has nothing in memory too.
@@ -429,7 +476,7 @@ def check_what_lies_there(servers):
     keys = {}
     for server in servers + [fresh]:
         for key in KEYS:
-            answer = server.request("GET", "/%s/%s" % (MIXED, key))
+            answer = server.request("GET", "/%s/%s" % (b, key))
             assert answer.status in (200, 404), (key, answer)
             got = answer.body if answer.status == 200 else None
             if got is not None:
@@ -437,44 +484,73 @@ def check_what_lies_there(servers):
             same(keys.setdefault(key, got) == got, True, "the servers' views of " + key)
     for n, key in enumerate(KEYS):
         server = (servers + [fresh])[n % 3]
-        same(server.request("DELETE", "/%s/%s" % (MIXED, key)).status, 204)
-    wait_for_no_lease(MIXED)
-    same(names(MIXED), [])
+        same(server.request("DELETE", "/%s/%s" % (b, key)).status, 204)
+    wait_for_no_lease(b)
+    same(names(b), [])
     fresh.drop()
 
 
-@case
-def two_servers_look_like_one_to_their_clients():
-    bucket(MIXED)
-    servers, history = [start(), start()], History()
-    clients = [Client(n, history, servers, -(-OPS // CLIENTS)) for n in range(CLIENTS)]
+def mixed_run(b, servers, count, during=None):
+    """Clients of all servers at once, and then whether what they saw can be. Returns
+    how many requests were answered, and how many were not."""
+    bucket(b)
+    history = History()
+    clients = [Client(n, b, history, servers, -(-count // CLIENTS)) for n in range(CLIENTS)]
     threads = [threading.Thread(target=client.run) for client in clients]
     began = time.monotonic()
     for thread in threads:
         thread.start()
-    if KILL:
-        wait_until("half of the run", 3600, lambda: len(history.operations) > OPS // 2)
-        servers[0].kill()
-        time.sleep(2)  # clients must meet a dead server
-        servers[0].start()
+    if during:
+        during(history)
     for thread in threads:
         thread.join()
-    lasted = time.monotonic() - began
     outcomes = {}
     for client in clients:
-        for name, count in client.outcomes.items():
-            outcomes[name] = outcomes.get(name, 0) + count
-    sys.stderr.write("seed %d: %.0f s, %s\n" % (SEED, lasted, json.dumps(outcomes, sort_keys=True)))
+        for name, number in client.outcomes.items():
+            outcomes[name] = outcomes.get(name, 0) + number
+    sys.stderr.write("%s, seed %d: %.0f s, %s\n" % (b, SEED, time.monotonic() - began,
+                                                    json.dumps(outcomes, sort_keys=True)))
     for client in clients:
         assert not client.problem, client.problem
     settle_copies(history)
     problem = history.check()
     assert not problem, problem
-    answered = sum(count for name, count in outcomes.items() if name.split()[1][0] in "24")
-    assert answered > (OPS * 9 // 10 if not KILL else OPS // 2), outcomes
     for server in servers:
         assert "engine.corrupt" not in server.log(), server.log()[-3000:]
-    check_what_lies_there(servers)
+    answered = sum(number for name, number in outcomes.items() if name.split()[1][0] in "24")
+    return answered, sum(outcomes.values()) - answered
+
+
+@case
+def two_servers_look_like_one_to_their_clients():
+    def kill_one(history):
+        wait_until("half of the run", 3600, lambda: len(history.operations) > OPS // 2)
+        servers[0].kill()
+        time.sleep(2)  # clients must meet a dead server
+        servers[0].start()
+
+    servers = [start(), start()]
+    answered, lost = mixed_run("mixed", servers, OPS, kill_one if KILL else None)
+    assert lost <= (200 if KILL else 0), (answered, lost)
+    check_what_lies_there("mixed", servers)
+    for server in servers:
+        server.drop()
+
+
+@case
+def answers_that_are_lost_leave_the_history_whole():
+    rng = random.Random(SEED)
+    faulty = Faulty(upstream.port)
+    servers = [start(faulty.port, {"attempt_timeout": "1s"}), start()]
+    faulty.break_it(*[dict(rng.choice([
+        {"fault": "lost"}, {"fault": "status_done", "status": 500}, {"fault": "reset"},
+        {"fault": "delay", "ms": 3000}, {"fault": "delay_answer", "ms": 3000}]),
+        op=rng.choice(["PutObject", "DeleteObject"]), times=1,
+        skip=rng.randrange(20, 20 + 30 * FAULTS)) for _ in range(FAULTS)])
+    mixed_run("faulty", servers, OPS // 2)
+    assert faulty.fired() > 0
+    faulty.heal()
+    check_what_lies_there("faulty", servers)
     for server in servers:
         server.drop()
 

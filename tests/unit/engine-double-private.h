@@ -53,6 +53,17 @@ int double_backend_upload_complete(void *self, const struct dg_call *call,
 int double_backend_upload_abort(void *self, const struct dg_call *call,
                                 const struct dg_item *item, struct dg_slice token,
                                 struct dg_error *err);
+int double_backend_share(void *self, const struct dg_call *call, struct dg_error *err);
+int double_backend_lease_take(void *self, const struct dg_call *call, struct dg_slice bucket,
+                              struct dg_slice prefix, uint32_t ttl_ms, uint32_t *ret_flags,
+                              struct dg_error *err);
+int double_backend_lease_renew(void *self, const struct dg_call *call, struct dg_slice bucket,
+                               struct dg_slice prefix, uint32_t ttl_ms, struct dg_error *err);
+int double_backend_lease_give(void *self, const struct dg_call *call, struct dg_slice bucket,
+                              struct dg_slice prefix, int32_t keep, uint32_t *ret_wait_ms,
+                              struct dg_error *err);
+int double_backend_lease_list(void *self, const struct dg_call *call, struct dg_slice bucket,
+                              dg_lease_row_fn row, void *receiver, struct dg_error *err);
 
 struct dg_snapshot *double_snapshot_new(const char *dir);
 

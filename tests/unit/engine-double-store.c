@@ -652,6 +652,32 @@ int double_backend_bucket_create(void *self, const struct dg_call *call, struct 
   return rc;
 }
 
+static gboolean is_in_bucket(gpointer name, gpointer value, gpointer receiver)
+{
+  struct dg_slice *bucket = receiver;
+  size_t len;
+  const char *text = g_bytes_get_data(name, &len);
+
+  (void)value;
+  if (len <= bucket->len || text[bucket->len] != '\0' ||
+      memcmp(text, bucket->data, bucket->len) != 0)
+    return FALSE;
+  bucket->len = 0; /* found */
+  return TRUE;
+}
+
+/* Where others write too, everything counts that is in a bucket. */
+static int check_empty_locked(struct double_store *store, struct dg_slice bucket,
+                              struct dg_error *err)
+{
+  if (double_settings.instances <= 1)
+    return 0;
+  g_tree_foreach(store->things, is_in_bucket, &bucket);
+  return bucket.len && double_lease_count() == 0
+           ? 0
+           : dg_fail(err, DG_E_BUCKET_NOT_EMPTY, "the bucket is not empty");
+}
+
 int double_backend_bucket_delete(void *self, const struct dg_call *call, struct dg_slice bucket,
                                  struct dg_error *err)
 {
@@ -662,6 +688,8 @@ int double_backend_bucket_delete(void *self, const struct dg_call *call, struct 
   (void)call;
   g_mutex_lock(&store->mutex);
   rc = enter_locked(store, /* changes= */ true, err);
+  if (rc == 0)
+    rc = check_empty_locked(store, bucket, err);
   if (rc == 0 && !g_hash_table_remove(store->buckets, name))
     rc = dg_fail(err, DG_E_NO_SUCH_BUCKET, "no bucket '%s'", name);
   g_mutex_unlock(&store->mutex);

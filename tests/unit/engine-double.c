@@ -10,6 +10,7 @@
 
 #include "common/slice.h"
 #include "core/observe/metrics.h"
+#include "core/plug/backend.h"
 #include "core/plug/plug.h"
 #include "core/plug/stream.h"
 #include "engine-double-private.h"
@@ -88,6 +89,9 @@ struct dg_snapshot *double_snapshot_new(const char *dir)
   snapshot->state_dir = g_build_filename(dir, "state", NULL);
   snapshot->default_backend = (char *)(uintptr_t) "default";
   snapshot->codec_concurrency = 2;
+  snapshot->instances = double_settings.instances;
+  snapshot->lease_ttl_s = double_settings.lease_ttl_s;
+  snapshot->lease_wait_s = double_settings.lease_wait_s;
   snapshot->max_object_size = double_settings.max_object_size;
   snapshot->max_delta_object_size = double_settings.max_delta_object_size;
   snapshot->metadata_cache_bytes = double_settings.metadata_cache_bytes;
@@ -149,6 +153,11 @@ static struct dg_module *backend_module(struct double_store *store)
     .upload_part = double_backend_upload_part,
     .upload_complete = double_backend_upload_complete,
     .upload_abort = double_backend_upload_abort,
+    .share = double_backend_share,
+    .lease_take = double_backend_lease_take,
+    .lease_renew = double_backend_lease_renew,
+    .lease_give = double_backend_lease_give,
+    .lease_list = double_backend_lease_list,
   };
   static const struct dg_plugin plugin = {
     .struct_size = sizeof plugin,
@@ -212,6 +221,8 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
   ck_assert_msg(dg_backend_new(engine->backend_module, "default", NULL, double_services,
                                &engine->backend, &err) == 0,
                 "%s", err.detail);
+  if (double_settings.instances > 1)
+    ck_assert_int_eq(dg_backend_share(engine->backend, &double_call, &err), 0);
   if (double_wrap)
     engine->backend = double_wrap(engine->plain = engine->backend);
   ck_assert_msg(dg_codec_new(engine->codec_module, "codec-double", NULL, NULL, &engine->codec,

@@ -51,6 +51,13 @@ uint32_t double_store_count(struct double_store *store, uint32_t variant);
 /* Writers opened and neither committed nor aborted, readers not closed. */
 int double_store_open_streams(struct double_store *store);
 
+/* Leases, with more than one instance: first of all a fresh table. Taken as by another
+ * server, for so long; given back by it; those that are there. */
+void double_lease_reset(void);
+void double_lease_set(const char *bucket, const char *prefix, uint32_t ttl_ms);
+void double_lease_remove(const char *bucket, const char *prefix);
+uint32_t double_lease_count(void);
+
 /* How the codec behaves. Global: one test at a time. */
 struct double_codec_switches {
   bool unverified;       /* its deltas look foreign */
@@ -93,6 +100,7 @@ struct double_settings {
   uint64_t quota_bytes, quota_objects;
   const char *alias;
   uint32_t usage_cache_ttl_s;
+  uint32_t instances, lease_ttl_s, lease_wait_s; /* 0 instances: this one alone */
 };
 extern struct double_settings double_settings;
 extern const char *double_limited; /* "b", which all doubles have */

@@ -176,6 +176,41 @@ START_TEST(requests_are_signed_as_aws_documents)
 }
 END_TEST
 
+/* The expected URL was computed apart, from the specification. */
+START_TEST(signatures_with_an_end_stand_in_the_query)
+{
+  struct dg_s3 s3 = {.region = (char *)(uintptr_t) "us-east-1",
+                     .access_key_id = (char *)(uintptr_t) "AKIAIOSFODNN7EXAMPLE",
+                     .secret_access_key =
+                       (char *)(uintptr_t) "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"};
+  struct dg_s3_request request;
+  struct curl_slist *headers = NULL;
+  g_autofree char *url = NULL;
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_s3_endpoint_parse(&s3.endpoint, "https://s3.amazonaws.com", s3.region, false,
+                                        false, &err),
+                   0);
+  dg_s3_request_init(&request, "DELETE", DG_SLICE("examplebucket"), DG_SLICE("test.txt"));
+  request.signed_at_s = 1369353600;
+  request.valid_for_s = 20;
+  dg_s3_request_sign(&s3, &request, /* now_s= */ 1, &url, &headers);
+  ck_assert_str_eq(url, "https://examplebucket.s3.amazonaws.com/test.txt"
+                        "?X-Amz-Algorithm=AWS4-HMAC-SHA256"
+                        "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3"
+                        "%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=20"
+                        "&X-Amz-SignedHeaders=host%3Bx-amz-content-sha256"
+                        "&X-Amz-Signature="
+                        "58b3bf64530b7be54a74d295e0468099f34112fb37be34894d3b5af1f16b4bb4");
+  for (struct curl_slist *line = headers; line; line = line->next)
+    ck_assert(!g_str_has_prefix(line->data, "Authorization") &&
+              !g_str_has_prefix(line->data, "x-amz-date"));
+  curl_slist_free_all(headers);
+  dg_s3_request_clear(&request);
+  dg_s3_endpoint_clear(&s3.endpoint);
+}
+END_TEST
+
 START_TEST(without_credentials_nothing_is_signed)
 {
   struct dg_s3 s3 = {.region = (char *)(uintptr_t) "us-east-1"};
@@ -306,6 +341,9 @@ START_TEST(a_lost_answer_is_not_a_refusal)
   ck_assert(!dg_s3_may_repeat(DG_S3_REPEAT_IF_REFUSED, DG_S3_LOST));
   ck_assert(dg_s3_may_repeat(DG_S3_REPEAT_IF_REFUSED, DG_S3_BROKEN));
   ck_assert(!dg_s3_may_repeat(DG_S3_REPEAT, DG_S3_FINAL));
+  ck_assert(!dg_s3_may_repeat(DG_S3_ONCE, DG_S3_LOST));
+  ck_assert(!dg_s3_may_repeat(DG_S3_ONCE, DG_S3_BROKEN));
+  ck_assert(dg_s3_may_repeat(DG_S3_ONCE, DG_S3_AWAY));
 }
 END_TEST
 
@@ -494,6 +532,7 @@ int main(void)
   tcase_add_test(all, endpoints_that_make_no_sense_are_refused);
   tcase_add_test(all, addresses_are_judged_when_they_are_connected_to);
   tcase_add_test(all, requests_are_signed_as_aws_documents);
+  tcase_add_test(all, signatures_with_an_end_stand_in_the_query);
   tcase_add_test(all, without_credentials_nothing_is_signed);
   tcase_add_test(all, what_stores_an_object_says_how_to_encrypt_it);
   tcase_add_test(all, refusals_have_their_meaning);
