@@ -17,6 +17,7 @@ struct dg_quota_book {
   uint64_t seen;        /* by which reading of the configuration, or made since */
   bool fresh;           /* there may be changes under way that it was not told of */
   bool wanted;          /* somebody waits for a count */
+  bool busy;            /* it is being counted, or looked at */
   bool absent;          /* the last count found no bucket */
   uint64_t resets;      /* of the ledger */
   uint64_t rounds;      /* how often the thread was done with it, well or not */
@@ -31,6 +32,7 @@ struct dg_quota {
   GCond done;       /* the thread was done with a book */
   GHashTable *books; /* place -> struct dg_quota_book *, one reference each */
   GThread *thread;   /* NULL: not needed so far */
+  GSList *workers;   /* of the thread's, struct worker *: one book of a backend at a time */
   bool poked, stopping;
   uint32_t waiter_count;
   uint64_t reading;

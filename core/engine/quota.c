@@ -156,6 +156,7 @@ static bool wait_for_thread(struct dg_quota *quota, struct dg_quota_book *book)
 
   g_mutex_lock(&quota->mutex);
   rounds = book->rounds;
+  book->retry_mono_ms = 0; /* look now */
   if (!is_settled(book, &known)) {
     book->wanted = book->wanted || !known;
     dg_quota_poke_locked(quota);

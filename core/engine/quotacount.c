@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that counts. */
+/* The thread that reads the configuration and says which books are due, and those
+ * that count: one for each backend, so that one which is dead holds up no other. */
 #include "config.h"
 
 #include "core/engine/quota-internal.h"
@@ -14,7 +15,7 @@
 #define RETRY_MS 5000u      /* after a failure */
 #define ABSENT_MS 60000u    /* a bucket that is not there, until somebody asks */
 #define SYNC_MS 60000u      /* a changed configuration is noticed at the latest */
-#define LOCK_MS 5000u       /* others queue behind this thread's locks */
+#define LOCK_MS 5000u       /* others queue behind these threads' locks */
 
 void dg_quota_poke_locked(struct dg_quota *quota)
 {
@@ -269,6 +270,8 @@ static void serve(struct dg_quota *quota, struct dg_quota_book *book)
   bool due, fresh, settled = false;
   int code = DG_E_UNAVAILABLE;
 
+  if (g_atomic_int_get(&quota->cancelled))
+    return;
   g_mutex_lock(&quota->mutex);
   due = book->wanted || book->due_mono_ms <= started;
   fresh = book->fresh;
@@ -295,20 +298,111 @@ static void serve(struct dg_quota *quota, struct dg_quota_book *book)
   g_mutex_unlock(&quota->mutex);
 }
 
-static GPtrArray *all_books(struct dg_quota *quota)
+struct worker {
+  struct dg_quota *quota;
+  struct dg_quota_book *book; /* a reference */
+  GThread *thread;
+  bool done; /* guarded by the registry's mutex */
+};
+
+static gpointer work(gpointer receiver)
 {
-  GPtrArray *books = g_ptr_array_new_with_free_func((GDestroyNotify)(void (*)(void))dg_quota_book_unref);
+  struct worker *worker = receiver;
+  struct dg_quota *quota = worker->quota;
+
+  serve(quota, worker->book);
+  g_mutex_lock(&quota->mutex);
+  worker->done = true;
+  worker->book->busy = false;
+  dg_quota_poke_locked(quota); /* another book of its backend may wait */
+  g_mutex_unlock(&quota->mutex);
+  return NULL;
+}
+
+static void start_worker_locked(struct dg_quota *quota, struct dg_quota_book *book)
+{
+  struct worker *worker = g_new0(struct worker, 1);
+
+  book->busy = true;
+  worker->quota = quota;
+  worker->book = dg_quota_book_ref(book);
+  worker->thread = g_thread_new("count", work, worker);
+  quota->workers = g_slist_prepend(quota->workers, worker);
+}
+
+/* Joins those that are done, or waits for all. */
+static void reap_workers(struct dg_quota *quota, bool all)
+{
+  GSList *left = NULL, *gone = NULL;
+
+  g_mutex_lock(&quota->mutex);
+  for (GSList *link = quota->workers; link; link = link->next) {
+    struct worker *worker = link->data;
+
+    if (all || worker->done)
+      gone = g_slist_prepend(gone, worker);
+    else
+      left = g_slist_prepend(left, worker);
+  }
+  g_slist_free(quota->workers);
+  quota->workers = left;
+  g_mutex_unlock(&quota->mutex);
+  for (GSList *link = gone; link; link = link->next) {
+    struct worker *worker = link->data;
+
+    (void)g_thread_join(worker->thread);
+    dg_quota_book_unref(worker->book);
+    g_free(worker);
+  }
+  g_slist_free(gone);
+}
+
+static bool is_due_locked(const struct dg_quota_book *book, uint64_t now)
+{
+  struct dg_ledger_state state;
+
+  if (book->busy)
+    return false;
+  if (book->wanted || book->due_mono_ms <= now)
+    return true;
+  dg_ledger_look(book->ledger, &state);
+  return state.doubt_count > 0 && book->retry_mono_ms <= now;
+}
+
+static bool backend_is_busy_locked(const struct dg_quota *quota, const struct dg_backend *backend)
+{
   GHashTableIter iter;
-  gpointer book;
+  gpointer value;
+
+  g_hash_table_iter_init(&iter, quota->books);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const struct dg_quota_book *book = value;
+
+    if (book->busy && book->backend == backend)
+      return true;
+  }
+  return false;
+}
+
+static void serve_due(struct dg_quota *quota)
+{
+  uint64_t now = dg_time_mono_ms();
+  GHashTableIter iter;
+  gpointer value;
 
   g_mutex_lock(&quota->mutex);
   g_hash_table_iter_init(&iter, quota->books);
-  while (g_hash_table_iter_next(&iter, NULL, &book))
-    g_ptr_array_add(books, dg_quota_book_ref(book));
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    struct dg_quota_book *book = value;
+
+    if (!is_due_locked(book, now) || backend_is_busy_locked(quota, book->backend))
+      continue;
+    start_worker_locked(quota, book);
+  }
   g_mutex_unlock(&quota->mutex);
-  return books;
 }
 
+/* Who is busy, or behind a busy one, pokes when it is done. */
 static uint64_t next_due_locked(const struct dg_quota *quota, uint64_t now)
 {
   uint64_t due = now + SYNC_MS;
@@ -319,6 +413,8 @@ static uint64_t next_due_locked(const struct dg_quota *quota, uint64_t now)
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const struct dg_quota_book *book = value;
 
+    if (backend_is_busy_locked(quota, book->backend))
+      continue;
     due = MIN(due, book->wanted ? now : book->due_mono_ms);
     if (book->retry_mono_ms)
       due = MIN(due, book->retry_mono_ms);
@@ -347,15 +443,13 @@ gpointer dg_quota_run(gpointer receiver)
   struct dg_quota *quota = receiver;
 
   while (!g_atomic_int_get(&quota->cancelled)) {
-    struct dg_call call = own_call(quota, 0);
-    GPtrArray *books;
+    struct dg_call call = own_call(quota, LOCK_MS);
 
     dg_quota_sync(quota, &call);
-    books = all_books(quota);
-    for (guint i = 0; i < books->len && !g_atomic_int_get(&quota->cancelled); i++)
-      serve(quota, books->pdata[i]);
-    g_ptr_array_unref(books);
+    serve_due(quota);
     wait_for_work(quota);
+    reap_workers(quota, /* all= */ false);
   }
+  reap_workers(quota, /* all= */ true);
   return NULL;
 }

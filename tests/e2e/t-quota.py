@@ -312,6 +312,16 @@ def deltas_over_s3_and_sealed_bodies_count_as_their_plaintext():
     put("remote", "plain", 90000, client)
     same(error_of(put, "remote", "over", 10001, client), REFUSED)
     put("remote", "fits", 10000, client)
+    # Parts that the storage may have already.
+    id_ = client.create_multipart_upload(Bucket="remote", Key="parts")["UploadId"]
+    tag = client.upload_part(Bucket="remote", Key="parts", UploadId=id_, PartNumber=1,
+                             Body=body(90000))["ETag"]
+    complete = lambda: client.complete_multipart_upload(
+        Bucket="remote", Key="parts", UploadId=id_,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]})
+    same(error_of(complete), REFUSED)
+    client.delete_object(Bucket="remote", Key="plain")
+    complete()
     gauge = lambda: re.search(r'bucket_logical_bytes{bucket="remote"} (.*)',
                               other.request("GET", "/_/metrics", sign=False).body.decode())
     same(gauge().group(1), "1000000")
@@ -337,6 +347,34 @@ def reload(other, config):
     seen = len(other.log())
     other.process.send_signal(signal.SIGHUP)
     wait_for(lambda: " reload.done " in other.log()[seen:])
+
+
+@case
+def a_storage_that_hangs_holds_up_the_buckets_of_no_other():
+    names = ("one", "two")
+    other = Server(autostart=False, config={"storage": {
+        "backends": [{"type": "filesystem", "name": name, "path": os.path.join(WORK, "hang-" + name)}
+                     for name in names],
+        "buckets": {name: {"backend": name} for name in names}}})
+    client = other.start().client()
+    for name in names:
+        client.create_bucket(Bucket=name)
+        put(name, "a", 10, client)
+    other.stop()
+    for name in names:
+        other.config["storage"]["buckets"][name]["quota_objects"] = 2
+    other.start({"DGP_FAULT": "engine.quota.row:delay_600000:1"})
+    shown = lambda: other.request("GET", "/_/metrics", sign=False).body.decode()
+    known = lambda: [name for name in names
+                     if 'deltaglider_bucket_objects{bucket="%s"}' % name in shown()]
+    wait_for(known)
+    ready, = known()
+    hanging, = {*names} - {ready}
+    put(ready, "b", 10, client)
+    same(error_of(put, ready, "c", 10, client), REFUSED)
+    same(error_of(put, hanging, "b", 10, client), (503, "SlowDown"))
+    put(hanging, "a", 9, client)
+    other.drop()
 
 
 @case
