@@ -5,6 +5,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/config/schema.h"
 #include "core/plug/options.h"
@@ -17,6 +18,8 @@ static const char usage_text[] =
   "       deltaglider_proxy config lint FILE\n"
   "       deltaglider_proxy config schema|defaults|example [--out FILE]\n"
   "       deltaglider_proxy config export FILE [--out FILE]\n"
+  "       deltaglider_proxy admission trace --method METHOD --path PATH [--query QUERY]\n"
+  "                         [--authenticated] [--source-ip ADDRESS] [--config FILE]\n"
   "\n"
   "Serves S3 in front of existing storage, and keeps versions of binaries as\n"
   "deltas. Without a command it serves until SIGTERM.\n"
@@ -37,7 +40,19 @@ static const char usage_text[] =
   "DGP_SECRET_ACCESS_KEY, or say access.authentication: none in its file.\n"
   "See deltaglider_proxy(8) and deltaglider_proxy.yaml(5).\n";
 
-enum { OPT_PLUGIN_DIR = 256, OPT_LIST, OPT_DESCRIBE, OPT_SHOW_ENV, OPT_OUT, OPT_VERSION };
+enum {
+  OPT_PLUGIN_DIR = 256,
+  OPT_LIST,
+  OPT_DESCRIBE,
+  OPT_SHOW_ENV,
+  OPT_OUT,
+  OPT_VERSION,
+  OPT_METHOD,
+  OPT_PATH,
+  OPT_QUERY,
+  OPT_SOURCE_IP,
+  OPT_AUTHENTICATED,
+};
 
 static const struct option long_options[] = {
   {"config", required_argument, NULL, 'c'},
@@ -50,6 +65,11 @@ static const struct option long_options[] = {
   {"show-env", no_argument, NULL, OPT_SHOW_ENV},
   {"out", required_argument, NULL, OPT_OUT},
   {"version", no_argument, NULL, OPT_VERSION},
+  {"method", required_argument, NULL, OPT_METHOD},
+  {"path", required_argument, NULL, OPT_PATH},
+  {"query", required_argument, NULL, OPT_QUERY},
+  {"source-ip", required_argument, NULL, OPT_SOURCE_IP},
+  {"authenticated", no_argument, NULL, OPT_AUTHENTICATED},
   {"help", no_argument, NULL, 'h'},
   {NULL, 0, NULL, 0},
 };
@@ -73,8 +93,26 @@ static const struct {
   {"export", DG_COMMAND_CONFIG_EXPORT, 1},
 };
 
+static bool asks_to_trace(const struct dg_trace_question *trace)
+{
+  return trace->method || trace->path || trace->query || trace->source_ip || trace->authenticated;
+}
+
+static int parse_trace(struct dg_cli *cli)
+{
+  if (!cli->trace.method || !cli->trace.path || cli->out_file)
+    return usage_error("admission trace needs --method and --path, and takes no --out");
+  cli->command = DG_COMMAND_ADMISSION_TRACE;
+  return 0;
+}
+
 static int parse_command(int count, char **words, struct dg_cli *cli)
 {
+  if (count == 2 && !strcmp(words[0], "admission") && !strcmp(words[1], "trace"))
+    return parse_trace(cli);
+  if (asks_to_trace(&cli->trace))
+    return usage_error("--method, --path, --query, --source-ip and --authenticated go with "
+                       "admission trace");
   if (count == 0)
     return cli->out_file ? usage_error("--out goes with a config command that prints") : 0;
   for (size_t i = 0; i < G_N_ELEMENTS(config_commands) && !strcmp(words[0], "config"); i++) {
@@ -88,7 +126,7 @@ static int parse_command(int count, char **words, struct dg_cli *cli)
              : 0;
   }
   return usage_error("unknown command: use no command, 'config lint FILE', 'config export FILE', "
-                     "'config schema', 'config defaults' or 'config example'");
+                     "'config schema', 'config defaults', 'config example' or 'admission trace'");
 }
 
 int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
@@ -131,6 +169,21 @@ int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
       break;
     case OPT_VERSION:
       cli.command = DG_COMMAND_VERSION;
+      break;
+    case OPT_METHOD:
+      cli.trace.method = optarg;
+      break;
+    case OPT_PATH:
+      cli.trace.path = optarg;
+      break;
+    case OPT_QUERY:
+      cli.trace.query = optarg;
+      break;
+    case OPT_SOURCE_IP:
+      cli.trace.source_ip = optarg;
+      break;
+    case OPT_AUTHENTICATED:
+      cli.trace.authenticated = true;
       break;
     default: /* getopt_long has told what is wrong */
       (void)fprintf(stderr, "Try 'deltaglider_proxy --help'.\n");
@@ -224,10 +277,10 @@ static int describe_plugin(const struct dg_cli *cli)
 
 /* The file alone, without environment and command line. Tells stderr about
  * failures and returns their exit code. */
-static int load_file(const struct dg_cli *cli, struct dg_plug_table *table,
+static int load_file(const char *file, struct dg_plug_table *table,
                      struct dg_snapshot **ret_snapshot)
 {
-  struct dg_load_params params = {.config_file = cli->argument, .lint = true};
+  struct dg_load_params params = {.config_file = file, .lint = true};
   struct dg_error err = {0};
 
   if (dg_snapshot_load(&params, table, ret_snapshot, &err) == 0)
@@ -242,7 +295,7 @@ static int lint(const struct dg_cli *cli)
 {
   struct dg_plug_table *table = open_table(cli);
   struct dg_snapshot *snapshot = NULL;
-  int result = load_file(cli, table, &snapshot);
+  int result = load_file(cli->argument, table, &snapshot);
 
   for (guint i = 0; snapshot && i < snapshot->errors->len; i++)
     (void)fprintf(stderr, "error: %s\n", (const char *)snapshot->errors->pdata[i]);
@@ -260,12 +313,34 @@ static int export_file(const struct dg_cli *cli)
   struct dg_plug_table *table = open_table(cli);
   struct dg_snapshot *snapshot = NULL;
   g_autoptr(GString) out = g_string_new(NULL);
-  int result = load_file(cli, table, &snapshot);
+  int result = load_file(cli->argument, table, &snapshot);
 
   if (snapshot) {
     dg_snapshot_export(snapshot, DG_EXPORT_API, out);
     result = deliver(cli, out);
   }
+  dg_snapshot_unref(snapshot);
+  dg_plug_table_free(table);
+  return result;
+}
+
+/* Over the file that the server would read: the rules come from nowhere else. */
+static int trace(const struct dg_cli *cli)
+{
+  struct dg_plug_table *table = open_table(cli);
+  struct dg_snapshot *snapshot = NULL;
+  g_autoptr(GString) out = g_string_new(NULL);
+  const char *named = getenv("DGP_CONFIG");
+  const char *file = cli->load.config_file ? cli->load.config_file
+                     : named && *named     ? named
+                                           : NULL;
+  struct dg_error err = {0};
+  int result = load_file(file, table, &snapshot);
+
+  if (snapshot && dg_trace_print(snapshot, &cli->trace, out, &err) < 0)
+    result = usage_error(err.detail);
+  else if (snapshot)
+    result = print(out);
   dg_snapshot_unref(snapshot);
   dg_plug_table_free(table);
   return result;
@@ -312,6 +387,8 @@ int dg_cli_run(const struct dg_cli *cli)
     return describe_plugin(cli);
   case DG_COMMAND_CONFIG_LINT:
     return lint(cli);
+  case DG_COMMAND_ADMISSION_TRACE:
+    return trace(cli);
   case DG_COMMAND_SERVE:
     break;
   }

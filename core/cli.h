@@ -3,6 +3,7 @@
 #ifndef DG_CORE_CLI_H
 #define DG_CORE_CLI_H
 
+#include "core/access/trace.h"
 #include "core/config/config.h"
 
 /* Exit codes. */
@@ -24,6 +25,7 @@ enum dg_command {
   DG_COMMAND_CONFIG_SCHEMA,
   DG_COMMAND_CONFIG_EXAMPLE,
   DG_COMMAND_CONFIG_EXPORT,
+  DG_COMMAND_ADMISSION_TRACE,
 };
 
 struct dg_cli {
@@ -31,6 +33,7 @@ struct dg_cli {
   const char *argument;    /* plugin or file; borrowed from argv */
   const char *out_file;    /* --out, or NULL: standard output */
   const char *plugin_dir;
+  struct dg_trace_question trace;
   struct dg_load_params load;
 };
 

@@ -70,6 +70,46 @@ expect 1 "undefined symbol: nobody_defines_this" \
   echo "test-cli: an export shows a secret"
   bad=$((bad + 1))
 }
+cat >"$work/rules.yaml" <<'TEXT'
+access: { access_key_id: a, secret_access_key: b }
+admission:
+  blocks:
+    - { name: office, match: { source_ip: 192.0.2.0/24, method: [PUT] }, action: deny }
+    - { name: tea, match: { path_glob: 'tea/*' }, action: { type: reject, status: 418, message: "no\"" } }
+storage: { filesystem: ./data, buckets: { bee: { public_prefixes: [open/] } } }
+TEXT
+# traced JSON-WORDS ARGUMENT...: the answer's words, without blanks
+traced() {
+  want=$1
+  shift
+  got=$(cd "$work" && "$server" admission trace --config rules.yaml "$@" | tr -d ' \n')
+  [ "$got" = "$want" ] || {
+    echo "test-cli: admission trace $*: $got instead of $want"
+    bad=$((bad + 1))
+  }
+}
+traced '{"resolved":{"method":"PUT","bucket":"bee","key":"ab","list_prefix":null,"authenticated":true},"admission":{"decision":"deny","matched":"office"}}' \
+  --method put --path /bee/a%62 --source-ip 192.0.2.9 --authenticated
+traced '{"resolved":{"method":"PUT","bucket":"bee","key":"ab","list_prefix":null,"authenticated":false},"admission":{"decision":"continue"}}' \
+  --method PUT --path /bee/ab
+traced '{"resolved":{"method":"GET","bucket":"bee","key":null,"list_prefix":"tea/x","authenticated":false},"admission":{"decision":"reject","matched":"tea","status":418,"message":"no\""}}' \
+  --method GET --path /bee --query 'list-type=2&prefix=tea%2Fx'
+traced '{"resolved":{"method":"GET","bucket":"bee","key":"open/1","list_prefix":null,"authenticated":false},"admission":{"decision":"allow-anonymous","matched":"public-prefix:bee"}}' \
+  --method GET --path /bee/open/1
+traced '{"resolved":{"method":"GET","bucket":"bee","key":"open/1","list_prefix":null,"authenticated":true},"admission":{"decision":"continue"}}' \
+  --method GET --path /bee/open/1 --query X-Amz-Signature=0
+traced '{"resolved":{"method":"GET","bucket":null,"key":null,"list_prefix":null,"authenticated":false},"admission":{"decision":"continue"}}' \
+  --method GET --path /
+expect 0 '"deny"' env DGP_CONFIG=rules.yaml "$server" admission trace --method PUT --path /b/k \
+  --source-ip 192.0.2.1
+expect 2 "needs --method and --path" "$server" admission trace --method GET
+expect 2 "begins with '/'" "$server" admission trace --config rules.yaml --method GET --path '/a?b'
+expect 2 "is no address" "$server" admission trace --config rules.yaml --method GET --path / \
+  --source-ip 192.0.2.0/24
+expect 2 "go with admission trace" "$server" --method GET
+expect 3 "nofile" "$server" admission trace --config nofile --method GET --path /
+expect 6 "typo.yaml:2:3" "$server" admission trace --config typo.yaml --method GET --path /
+
 # A password in an endpoint, from the file and from the environment: refused unseen.
 for endpoint in 'https://us:hush@h.example' 'http://us:hush@h.example' 'us:hush@h.example' \
   'https://us:hu/sh@h.example:x' 'https://h.example/?hush'; do
