@@ -135,6 +135,9 @@ case_ "other arguments build anew" builds --enable-loud
 case_ "every object has them" says "loud substituted"
 case_ "the same arguments have nothing to do" builds_nothing --enable-loud
 case_ "without arguments nothing changes" builds_nothing
+builds_something() { ! builds_nothing "$@"; }
+sed -i '1s/.*/none/' "$project/build/.configured"
+case_ "what was configured without libcheck is configured again" builds_something --enable-loud
 mv "$project" "$work/elsewhere"
 project=$work/elsewhere
 sed -i 's/loud /LOUD /' "$project/core/main.c"
