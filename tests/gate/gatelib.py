@@ -74,10 +74,10 @@ class Conn:
             head += b"Content-Length: %d\r\n" % len(body)
         return self.send(head + b"\r\n" + (body or b""))
 
-    def taken(self):
+    def taken(self, wait=WAIT):
         """Waits until the server has read what was sent: its kernel holds nothing."""
         here, there = (":%04X" % self.sock.getsockname()[1], ":%04X" % self.sock.getpeername()[1])
-        end = time.monotonic() + WAIT
+        end = time.monotonic() + wait
         while time.monotonic() < end:
             with open("/proc/net/tcp") as table:
                 for line in table:
@@ -212,6 +212,10 @@ class Server:
 
 class Plain(Server):
     binary = "plain-server"
+
+    def go_on(self):
+        """Lets /slow answer."""
+        self.process.send_signal(signal.SIGUSR1)
 
 
 class Gate(Server):

@@ -36,11 +36,26 @@ static bool is_path(const evhtp_request_t *request, const char *path)
   return request->uri && request->uri->path && strcmp(request->uri->path->full, path) == 0;
 }
 
+static volatile sig_atomic_t may_answer;
+
+static void on_signal(int number)
+{
+  (void)number;
+  may_answer = 1;
+}
+
+/* To /slow, once a SIGUSR1 says so. */
 static void reply_later(evutil_socket_t fd, short what, void *argument)
 {
+  struct timeval delay = {0, 10000};
+  evhtp_request_t *request = argument;
+
   (void)fd;
   (void)what;
-  say(argument, EVHTP_RES_OK, "late\n");
+  if (may_answer)
+    say(request, EVHTP_RES_OK, "late\n");
+  else
+    event_base_once(request->conn->evbase, -1, EV_TIMEOUT, reply_later, request, &delay);
 }
 
 static void end_later(evutil_socket_t fd, short what, void *argument)
@@ -167,6 +182,7 @@ int main(int argc, char **argv)
     evhtp_use_threads_wexit(htp, NULL, NULL, threads, NULL);
   if (evhtp_bind_socket(htp, "127.0.0.1", (uint16_t)strtoul(argv[1], NULL, 10), 1024) < 0)
     return 3;
+  signal(SIGUSR1, on_signal);
   printf("ready %s\n", argv[1]);
   fflush(stdout);
   event_base_loop(base, 0);
