@@ -5,10 +5,11 @@
  * bucket count together, and one without a quota counts with another that has one.
  * Where no bucket has a quota, all of this is one load of an atomic.
  *
- * Threads of their own count, at most one for each backend: each bucket that is not known (new to its quota,
- * made anew, or after the machine went down), what a killed server left in doubt,
- * and each bucket again and again to see what others wrote there. Until a bucket is
- * known, what would grow it is refused with DG_E_SLOW_DOWN; the rest goes on.
+ * Threads of their own count, at most one for each backend: each bucket that is not
+ * known (new to its quota, made anew, or after the machine went down), what a killed
+ * server left in doubt, and each bucket again and again to see what others wrote
+ * there. Until a bucket is known, what would grow it is refused with DG_E_SLOW_DOWN;
+ * the rest goes on.
  *
  * Lock order: deltaspace lock -> the registry's mutex -> a ledger's. These threads
  * take bucket and deltaspace locks while they hold no mutex. */

@@ -444,7 +444,7 @@ START_TEST(a_quota_given_by_a_reload_waits_for_changes_that_began_without_it)
   ck_assert_int_eq(dg_fault_set("engine.put.passthrough:delay_1500:1", &err), 0);
   open_free();
   thread = g_thread_new("slow", put_slowly, NULL);
-  while (double_store_steps(store) == 0)
+  while (double_store_open_streams(store) == 0)
     g_usleep(1000);
   g_usleep(300000); /* into its commit; later is no error, and no test */
   double_settings.quota_objects = 10;
