@@ -22,6 +22,7 @@ struct dg_quota_book {
   uint64_t resets;      /* of the ledger */
   uint64_t rounds;      /* how often the thread was done with it, well or not */
   uint64_t due_mono_ms; /* of the next count */
+  uint64_t pause_ms;    /* between two counts, at least: the last one took long */
   uint64_t retry_mono_ms; /* of the next look at what is in doubt; 0: nothing is */
 };
 

@@ -255,7 +255,8 @@ static void note_attempt(struct dg_quota *quota, struct dg_quota_book *book, int
     book->absent = code == DG_E_NO_SUCH_BUCKET;
     if (code == 0)
       book->fresh = false;
-    book->due_mono_ms = now + (code == 0         ? MAX(again, took_ms * AGAIN_SHARE)
+    book->pause_ms = took_ms * AGAIN_SHARE;
+    book->due_mono_ms = now + (code == 0         ? MAX(again, book->pause_ms)
                                : book->absent    ? MIN(again, ABSENT_MS)
                                                  : RETRY_MS);
   }
@@ -386,7 +387,7 @@ static bool backend_is_busy_locked(const struct dg_quota *quota, const struct dg
 
 static void serve_due(struct dg_quota *quota)
 {
-  uint64_t now = dg_time_mono_ms();
+  uint64_t now = dg_time_mono_ms(), again = again_ms(quota);
   GHashTableIter iter;
   gpointer value;
 
@@ -395,6 +396,8 @@ static void serve_due(struct dg_quota *quota)
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     struct dg_quota_book *book = value;
 
+    /* The configuration may ask for it sooner than it did. */
+    book->due_mono_ms = MIN(book->due_mono_ms, now + MAX(again, book->pause_ms));
     if (!is_due_locked(book, now) || backend_is_busy_locked(quota, book->backend))
       continue;
     start_worker_locked(quota, book);

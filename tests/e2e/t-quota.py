@@ -255,13 +255,14 @@ def what_others_wrote_is_found_by_the_next_count():
         file.write(b"x" * 500)
     same(use("theirs"), (1, 300))
     server.config["advanced"]["usage_cache_ttl_secs"] = 1
-    server.restart()
+    reload(server, server.config)
     wait_for(lambda: use("theirs") == (2, 800))
     refused("theirs", "more", 201)
     put("theirs", "more", 200)
     os.remove(server.path("theirs", "put-by-hand"))
     wait_for(lambda: use("theirs") == (2, 500))
     server.config["advanced"]["usage_cache_ttl_secs"] = 3600
+    reload(server, server.config)
 
 
 @case
