@@ -192,6 +192,21 @@ int dg_s3_lease_check(struct dg_s3_lease *lease, struct dg_error *err)
                          "the deltaspace's lease ran out while the upstream worked");
 }
 
+int dg_s3_lease_confirm(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name,
+                        struct dg_error *err)
+{
+  struct dg_s3_lease *lease;
+  int rc;
+
+  if (!s3->shared)
+    return 0;
+  lease = find_held(s3, bucket, prefix_of(name));
+  rc = lease ? dg_s3_lease_check(lease, err)
+             : dg_fail(err, DG_E_SLOW_DOWN, "the deltaspace's lease is gone");
+  dg_s3_lease_unref(lease);
+  return rc;
+}
+
 /* ---- The object --------------------------------------------------------------------------- */
 
 static char *compose(const struct dg_s3 *s3, const struct dg_s3_lease *lease, const char *written,

@@ -57,6 +57,9 @@ void dg_s3_lease_doubt(struct dg_s3_lease *lease);
 /* [any] It was done: while the lease held? Else nobody knows what others made of
  * it: DG_E_SLOW_DOWN. */
 int dg_s3_lease_check(struct dg_s3_lease *lease, struct dg_error *err);
+/* [any] The same after a look has shown that it was done, whatever the answer was. */
+int dg_s3_lease_confirm(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name,
+                        struct dg_error *err);
 void dg_s3_lease_unref(struct dg_s3_lease *lease); /* NULL is fine */
 
 #endif

@@ -208,6 +208,8 @@ static int confirm(struct dg_s3 *s3, const struct dg_call *call, const struct dg
         break;
       }
     rc = dg_s3_meta_read(s3->host, facts, item->variant, segment, meta, err);
+    if (rc == 0 && !was_told)
+      rc = dg_s3_lease_confirm(s3, item->bucket, name, err);
   }
   dg_s3_facts_unref(facts);
   return rc;

@@ -214,7 +214,7 @@ static int complete(struct upload *upload, const GPtrArray *pairs, bool if_absen
   if (rc < 0) {
     cause = *err;
     if (was_completed(upload, pairs))
-      rc = 0;
+      rc = dg_s3_lease_confirm(upload->s3, upload->bucket, upload->name, err);
     else
       *err = cause;
   } else if (!dg_s3_xml_find(dg_slice_of(answer->body->str, answer->body->len), "ETag", &etag)) {

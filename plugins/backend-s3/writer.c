@@ -113,7 +113,7 @@ static int put_object(struct s3_writer *self, struct dg_slice bucket, struct dg_
   /* What is there may be our own first attempt, whose answer was lost. */
   if (rc < 0 && if_absent && err->code == DG_E_PRECONDITION_FAILED &&
       dg_s3_stored_is(self->s3, self->call, bucket, name, self->spool->length, pairs))
-    rc = 0;
+    rc = dg_s3_lease_confirm(self->s3, bucket, name, err);
   if (rc == 0 && is_other_md5(self, meta, answer))
     rc = dg_fail(err, DG_E_IO, "upstream stored other bytes: its ETag is %s", answer->etag);
   return rc;
