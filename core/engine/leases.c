@@ -109,8 +109,8 @@ void dg_lease_leave(struct dg_lease_hold *hold, uint32_t how)
   while (hold->renewing)
     g_cond_wait(&leases->changed, &leases->mutex);
   hold->keep = how == DG_LEASE_KEEP;
-  if (how != DG_LEASE_PARK || now - hold->taken_mono_ms > TURN_MS ||
-      leases->parked_count >= PARKED_MAX) {
+  hold->tired = hold->tired || now - hold->taken_mono_ms > TURN_MS;
+  if (how != DG_LEASE_PARK || hold->tired || leases->parked_count >= PARKED_MAX) {
     hold->state = GIVING;
     give_locked(leases, hold);
   } else {
@@ -159,10 +159,10 @@ void dg_leases_flush(struct dg_leases *leases, const struct dg_route *route)
 /* ---- Taking -------------------------------------------------------------------------- */
 
 /* 1: the parked lease is the caller's; 0: there is none. Waits for one that goes
- * back; *waited tells. */
+ * back; *had_turn: after a whole turn. */
 static int take_parked(struct dg_leases *leases, const struct dg_call *call,
                        const struct dg_route *route, GBytes *name, uint64_t until_mono_ms,
-                       struct dg_lease_hold **ret_hold, bool *waited, struct dg_error *err)
+                       struct dg_lease_hold **ret_hold, bool *had_turn, struct dg_error *err)
 {
   struct dg_lease_hold *hold;
   int rc = 0;
@@ -176,8 +176,9 @@ static int take_parked(struct dg_leases *leases, const struct dg_call *call,
       rc = 1;
       break;
     }
-    hold->tired = true; /* a reload put another instance in the backend's place */
-    *waited = true;
+    *had_turn = *had_turn || hold->tired;
+    if (hold->state == PARKED)
+      hold->tired = true; /* a reload put another instance in the backend's place */
     if (dg_time_mono_ms() > until_mono_ms)
       rc = dg_fail(err, DG_E_SLOW_DOWN, "the deltaspace's lease waits for a lost answer");
     else if (dg_call_check(call, err) < 0)
@@ -245,15 +246,15 @@ int dg_lease_enter(struct dg_leases *leases, const struct dg_call *call,
 {
   uint64_t until = began_mono_ms + leases->wait_ms;
   g_autoptr(GBytes) name = hold_name(route, prefix);
-  bool waited = false;
+  bool had_turn = false;
   int rc;
 
   *ret_lapsed = false;
-  rc = take_parked(leases, call, route, name, until, ret_hold, &waited, err);
+  rc = take_parked(leases, call, route, name, until, ret_hold, &had_turn, err);
   if (rc != 0)
     return rc > 0 ? 0 : -1;
   /* It went back for the others: let them find it. */
-  if (waited && pause_before_next(call, PAUSE_MS, err) < 0)
+  if (had_turn && pause_before_next(call, PAUSE_MS, err) < 0)
     return -1;
   return take_fresh(leases, call, route, prefix, name, until, ret_hold, ret_lapsed, err);
 }
