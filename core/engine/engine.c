@@ -57,6 +57,8 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
     engine->leases = dg_leases_new(engine, snapshot->lease_ttl_s * 1000,
                                    snapshot->lease_wait_s * 1000);
   engine->quota = dg_quota_new(engine);
+  if (engine->leases)
+    dg_leases_start(engine->leases);
   dg_quota_start(engine->quota);
   *ret_engine = engine;
   return 0;

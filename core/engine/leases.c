@@ -434,9 +434,13 @@ struct dg_leases *dg_leases_new(struct dg_engine *engine, uint32_t ttl_ms, uint3
   leases->holds = g_hash_table_new(g_bytes_hash, g_bytes_equal);
   g_mutex_init(&leases->mutex);
   g_cond_init(&leases->changed);
+  return leases;
+}
+
+void dg_leases_start(struct dg_leases *leases)
+{
   leases->keeper = g_thread_new("dg-leases", keep_leases, leases);
   leases->sweeper = g_thread_new("dg-sweep", sweep_leases, leases);
-  return leases;
 }
 
 /* What still waits for a lost answer is left to lapse. */
@@ -467,8 +471,10 @@ void dg_leases_free(struct dg_leases *leases)
   leases->stopping = true;
   g_cond_broadcast(&leases->changed);
   g_mutex_unlock(&leases->mutex);
-  (void)g_thread_join(leases->keeper);
-  (void)g_thread_join(leases->sweeper);
+  if (leases->keeper)
+    (void)g_thread_join(leases->keeper);
+  if (leases->sweeper)
+    (void)g_thread_join(leases->sweeper);
   give_all(leases);
   g_hash_table_iter_init(&iter, leases->holds);
   while (g_hash_table_iter_next(&iter, NULL, &hold))

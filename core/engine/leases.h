@@ -28,6 +28,7 @@ struct dg_lease_hold;
 /* ttl_ms, wait_ms: how long a lease lasts, and how long a worker waits for one
  * that another server has. [startup] */
 struct dg_leases *dg_leases_new(struct dg_engine *engine, uint32_t ttl_ms, uint32_t wait_ms);
+void dg_leases_start(struct dg_leases *leases); /* [startup] once the engine is whole */
 void dg_leases_free(struct dg_leases *leases); /* no lease is used; NULL is fine. [startup] */
 
 /* [worker] The caller keeps every other worker of this server away from the

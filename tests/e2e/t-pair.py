@@ -303,6 +303,45 @@ def conditions_of_clients_hold_across_servers():
         server.drop()
 
 
+@case
+def a_reload_in_the_middle_of_writes_refuses_none():
+    b, v = bucket("reload"), versions(40000, 2)
+    server, failed, stop = start(), [], threading.Event()
+
+    def write_on(number):
+        for n in range(100000):
+            answer = server.request("PUT", "/%s/d/app-%d.zip" % (b, number), body=v[n % 2])
+            if answer.status != 200:
+                failed.append(answer)
+            if stop.is_set():
+                return
+
+    def reload(settings, word):
+        with open(os.path.join(server.root, "config.yaml"), "w") as file:
+            json.dump(settings, file)
+        seen = len(server.log())
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(word, 60, lambda: word in server.log()[seen:])
+
+    threads = [threading.Thread(target=write_on, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(4):  # another instance of the backend each time
+        reload(config(backend={"attempt_timeout": "%ds" % (60 + n)}), "reload.done")
+    disk = {"name": "disk", "type": "filesystem", "path": os.path.join(WORK, "more")}
+    settings = config()
+    settings["storage"]["backends"].append(disk)
+    settings["storage"]["default_backend"] = "store"
+    reload(settings, "reload.refused")
+    assert "backend 'disk' cannot be shared by 2 instances" in server.log(), server.log()[-2000:]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    same(failed, [])
+    wait_for_no_lease(b)
+    server.drop()
+
+
 # ---- The mixed run -----------------------------------------------------------------------------
 
 KEYS = ["a/app-%d.zip" % n for n in range(6)] + ["b/lib-%d.jar" % n for n in range(4)] + \
