@@ -30,7 +30,8 @@
  * CHANGES
  *   1.0  first version (unstable until the 1.0 release of the server)
  *   1.1  crypts; backends: head_both, seal_natively, DG_CAP_NATIVE_SEAL, and
- *        get() cuts a range that runs past the end; options: patterns
+ *        get() cuts a range that runs past the end; options: patterns;
+ *        probe() tells outages and refused credentials from other errors
  *   1.2  backends: share, lease_take, lease_renew, lease_give, lease_list
  *   1.3  backends: uploads that the storage joins itself (upload_begin, _part,
  *        _complete, _abort, DG_CAP_NATIVE_UPLOAD, dg_commit_result.tag,
@@ -140,7 +141,8 @@ struct dg_range {
 #define DG_E_MALFORMED_POST 49     /* MalformedPOSTRequest */
 #define DG_E_REQUEST_TIMEOUT 50
 #define DG_E_LIMIT 51              /* a bound on hostile input was reached */
-#define DG_E_MAX 52
+#define DG_E_BACKEND_DOWN 52       /* the server holds requests back from this backend */
+#define DG_E_MAX 53
 
 /* Lives on the caller's stack; never NULL, never grows, never allocates.
  * `detail` is for operators. Clients see it only with the few codes about their
@@ -523,7 +525,10 @@ struct dg_backend_ops {
    * has this validator. Cheap: one stat or one HEAD. */
   int (*validate)(void *self, const struct dg_call *call, const struct dg_item *item,
                   struct dg_slice validator, int32_t *ret_same, struct dg_error *err);
-  /* [worker] Is the storage usable now? For readiness. */
+  /* [worker] Is the storage usable now? DG_E_ACCESS_DENIED: it refuses our
+   * credentials; DG_E_UNAVAILABLE, DG_E_TIMEOUT: it cannot be reached. Requests are
+   * held back then. DG_E_CONFIG: no waiting will mend it. Anything else: it answers,
+   * but with errors. */
   int (*probe)(void *self, const struct dg_call *call, struct dg_error *err);
   /* [worker] Optional. head() of an object's passthrough and of its delta in
    * one step, for storage where each look is a round trip. Fills the metas

@@ -243,15 +243,66 @@ int dg_s3_bucket_list(struct dg_s3 *s3, const struct dg_call *call, dg_bucket_ro
   return 0;
 }
 
-/* Credentials that may not list buckets are no reason to call the storage
- * unusable; credentials that are refused are. */
+/* ---- Probing ----------------------------------------------------------------------------- */
+
+/* Any name will do: what matters is that there is an answer. */
+#define PROBE_BUCKET "dgp-readiness-probe"
+
+static int knock(struct dg_s3 *s3, const struct dg_call *call, const char *method,
+                 struct dg_slice bucket, struct dg_s3_answer *answer, struct dg_error *err)
+{
+  struct dg_s3_request request;
+  int rc;
+
+  dg_s3_request_init(&request, method, bucket, DG_SLICE(""));
+  request.knocks = true;
+  dg_s3_answer_init(answer);
+  rc = dg_s3_run(s3, call, &request, answer, err);
+  dg_s3_request_clear(&request);
+  return rc;
+}
+
+/* Does the answer refuse who we are, and not only what we ask for? */
+static bool refuses_us(const struct dg_s3_answer *answer)
+{
+  return answer->status == 401 || answer->status == 403 ||
+         strcmp(answer->code, "AuthorizationHeaderMalformed") == 0;
+}
+
+/* What an upstream that answers means is told from one that does not. */
+static void set_code(const struct dg_s3_answer *answer, struct dg_error *err)
+{
+  if (answer->status == 0 || err->code == DG_E_CANCELLED)
+    return;
+  if (refuses_us(answer))
+    err->code = DG_E_ACCESS_DENIED;
+  else if (err->code == DG_E_UNAVAILABLE || err->code == DG_E_TIMEOUT)
+    err->code = DG_E_IO;
+}
+
+/* Credentials that may not list all buckets are good for some bucket. */
+static int probe_bucket(struct dg_s3 *s3, const struct dg_call *call, struct dg_error *err)
+{
+  struct dg_s3_answer answer;
+  int rc = knock(s3, call, "HEAD", DG_SLICE(PROBE_BUCKET), &answer, err);
+
+  if (rc < 0 && (answer.status == 403 || answer.status == 404))
+    rc = 0;
+  if (rc < 0)
+    set_code(&answer, err);
+  dg_s3_answer_clear(&answer);
+  return rc;
+}
+
 int dg_s3_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_error *err)
 {
   struct dg_s3_answer answer;
-  int rc = simple(s3, call, "GET", DG_SLICE(""), DG_SLICE(""), &answer, err);
+  int rc = knock(s3, call, "GET", DG_SLICE(""), &answer, err);
 
   if (rc < 0 && answer.status == 403 && strcmp(answer.code, "AccessDenied") == 0)
-    rc = 0;
+    rc = probe_bucket(s3, call, err);
+  else if (rc < 0)
+    set_code(&answer, err);
   dg_s3_answer_clear(&answer);
   return rc;
 }

@@ -13,6 +13,7 @@ int dg_s3_bucket_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
                       struct dg_error *err);
 int dg_s3_bucket_list(struct dg_s3 *s3, const struct dg_call *call, dg_bucket_row_fn row,
                       void *receiver, struct dg_error *err);
+/* Through an open circuit breaker, too, which a success closes. */
 int dg_s3_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_error *err);
 
 /* Is the bucket there? An answer of yes is remembered for some seconds: puts

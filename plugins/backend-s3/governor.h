@@ -35,6 +35,11 @@ enum dg_s3_gate dg_s3_governor_enter(struct dg_s3_governor *governor, uint64_t n
 /* After a leave() with DG_S3_NO_WORD: the same request goes on, and is counted again. */
 void dg_s3_governor_resume(struct dg_s3_governor *governor);
 
+/* The same for a request that is to find out whether the upstream works: it always
+ * goes. Its success closes the breaker; when it fails, leave with DG_S3_NO_WORD: a
+ * probe that repeats itself is not what the breaker counts. */
+enum dg_s3_gate dg_s3_governor_knock(struct dg_s3_governor *governor);
+
 /* Returns 1 when this opened the breaker, -1 when it closed it, else 0: the
  * caller logs it. */
 int dg_s3_governor_leave(struct dg_s3_governor *governor, uint64_t now_ms, enum dg_s3_leave how);

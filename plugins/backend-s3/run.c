@@ -135,6 +135,8 @@ static void finish(struct dg_s3_job *job, int rc)
 /* Starts a job if the governor lets it. */
 static void start(struct dg_s3 *s3, struct dg_s3_line *line, struct dg_s3_job *job)
 {
+  enum dg_s3_gate gate;
+
   if (job->attempt == 0 && job->prepare && job->prepare(job, &job->err) < 0) {
     finish(job, -1);
     return;
@@ -143,7 +145,9 @@ static void start(struct dg_s3 *s3, struct dg_s3_line *line, struct dg_s3_job *j
     finish(job, -1);
     return;
   }
-  switch (dg_s3_governor_enter(s3->governor, dg_time_mono_ms())) {
+  gate = job->request.knocks ? dg_s3_governor_knock(s3->governor)
+                             : dg_s3_governor_enter(s3->governor, dg_time_mono_ms());
+  switch (gate) {
   case DG_S3_FULL:
     job->prepare = NULL;
     return;
@@ -178,7 +182,10 @@ static void settle(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   enum dg_s3_verdict verdict = dg_s3_judge(&job->request, result, &job->answer);
   uint32_t wait_ms;
 
-  dg_s3_leave(s3, verdict);
+  if (job->request.knocks && leave_of(verdict) == DG_S3_FAILED)
+    leave(s3, DG_S3_NO_WORD);
+  else
+    dg_s3_leave(s3, verdict);
   if (verdict != DG_S3_GOOD)
     (void)dg_s3_fail(&job->request, verdict, result, job->transfer.text, &job->answer, &job->err);
   dg_s3_transfer_end(&job->transfer);
@@ -190,6 +197,7 @@ static void settle(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   }
   wait_ms = dg_s3_backoff_ms(job->attempt, job->answer.retry_after_s, g_random_int());
   if (!dg_s3_may_repeat(job->request.repeat, verdict) || job->attempt >= s3->attempts ||
+      job->request.knocks ||
       job->answer.retry_after_s > RETRY_AFTER_MAX_S || wait_ms >= dg_s3_time_left_ms(call)) {
     finish(job, -1);
     return;

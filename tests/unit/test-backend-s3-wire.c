@@ -465,6 +465,29 @@ START_TEST(the_breaker_opens_probes_and_closes)
 }
 END_TEST
 
+START_TEST(a_probe_passes_an_open_breaker_and_its_success_closes_it)
+{
+  struct dg_s3_governor *governor = dg_s3_governor_new(1);
+
+  for (int i = 0; i < 10; i++) {
+    ck_assert_int_eq(dg_s3_governor_enter(governor, 1000), DG_S3_GO);
+    ck_assert_int_eq(dg_s3_governor_leave(governor, 1000, DG_S3_FAILED), i == 9);
+  }
+  ck_assert_int_eq(dg_s3_governor_enter(governor, 1001), DG_S3_SHUT);
+  ck_assert_int_eq(dg_s3_governor_knock(governor), DG_S3_GO);
+  ck_assert_int_eq(dg_s3_governor_enter(governor, 1001), DG_S3_SHUT);
+  ck_assert_int_eq(dg_s3_governor_leave(governor, 1001, DG_S3_NO_WORD), 0);
+  ck_assert_int_eq(dg_s3_governor_enter(governor, 1001), DG_S3_SHUT);
+  ck_assert_int_eq(dg_s3_governor_knock(governor), DG_S3_GO);
+  ck_assert_int_eq(dg_s3_governor_leave(governor, 1002, DG_S3_DONE), -1);
+  ck_assert_int_eq(dg_s3_governor_enter(governor, 1002), DG_S3_GO);
+  /* all that is allowed is under way */
+  ck_assert_int_eq(dg_s3_governor_enter(governor, 1002), DG_S3_FULL);
+  ck_assert_int_eq(dg_s3_governor_knock(governor), DG_S3_GO);
+  dg_s3_governor_free(governor);
+}
+END_TEST
+
 START_TEST(one_success_between_failures_keeps_the_breaker_closed)
 {
   struct dg_s3_governor *governor = dg_s3_governor_new(100);
@@ -542,6 +565,7 @@ int main(void)
   tcase_add_test(all, a_page_is_sorted_and_decoded);
   tcase_add_test(all, nonsense_is_no_empty_listing);
   tcase_add_test(all, the_breaker_opens_probes_and_closes);
+  tcase_add_test(all, a_probe_passes_an_open_breaker_and_its_success_closes_it);
   tcase_add_test(all, one_success_between_failures_keeps_the_breaker_closed);
   tcase_add_test(all, the_limit_shrinks_while_slowed_and_grows_again);
   tcase_add_test(all, ten_thousand_parts_are_always_enough);
