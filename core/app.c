@@ -17,18 +17,22 @@
 #include "core/observe/metrics.h"
 #include "core/plug/backend.h"
 #include "core/plug/plug.h"
+#include "core/probing.h"
 #include "core/startlines.h"
 
 #include "common/banned.h"
 
 #define TICK_MS 60000u
 #define DRAIN_TICK_MS 200u
+#define SHARE_MS 15000u /* to find out whether a storage can be shared */
 
 struct dg_app {
   struct dg_log *log;
   struct dg_metrics *metrics;
   struct dg_plug_table *table;
   struct dg_plug_services services;
+  struct dg_health_params health;
+  struct dg_deploy_means means;
   struct dg_load_params load; /* where the configuration comes from, also on a reload */
   struct dg_snapshot *snapshot;
   struct dg_deployment *deployment;
@@ -113,14 +117,18 @@ static void collect(void *receiver, struct dg_metrics *metrics)
 static int share_backends(const struct dg_app *app, const struct dg_deployment *deployment,
                           struct dg_error *err)
 {
-  static const struct dg_call call = {.struct_size = sizeof call};
   g_autoptr(GString) names = g_string_new(NULL);
   size_t count;
   const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
 
   for (size_t i = 0; app->instances > 1 && i < count; i++) {
+    struct dg_call call = {.struct_size = sizeof call};
     struct dg_error cause = {0};
 
+    /* Of one that is away nothing is asked: its first write will find out. */
+    call.deadline_mono_ms = now_ms();
+    if (dg_health_check(backends[i].health, backends[i].name, DG_SLICE(""), &cause) == 0)
+      call.deadline_mono_ms += SHARE_MS;
     if (!dg_deployment_is_new(deployment, i) ||
         dg_backend_share(backends[i].backend, &call, &cause) == 0)
       continue;
@@ -134,24 +142,6 @@ static int share_backends(const struct dg_app *app, const struct dg_deployment *
                  "advanced.instances is %u, but backend %.60s cannot be shared: use an S3 storage "
                  "with conditional writes, or one server with advanced.instances: 1",
                  app->instances, names->str);
-}
-
-/* Asks those nobody has seen work yet. */
-static int probe_backends(struct dg_app *app, const struct dg_deployment *deployment,
-                          struct dg_error *err)
-{
-  static const struct dg_call call = {.struct_size = sizeof call};
-  size_t count;
-  const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
-
-  for (size_t i = 0; i < count; i++) {
-    if (!dg_deployment_is_new(deployment, i))
-      continue;
-    if (dg_backend_probe(backends[i].backend, &call, err) < 0)
-      return -1;
-    dg_log_info(app->log, "start", "backend health: '%s' — connection healthy", backends[i].name);
-  }
-  return share_backends(app, deployment, err);
 }
 
 static void show_backends(struct dg_app *app)
@@ -183,9 +173,11 @@ static int start_engine(struct dg_app *app, struct dg_error *err)
 {
   struct dg_engine_params params;
 
-  if (dg_deployment_new(app->table, &app->services, app->snapshot, NULL, &app->deployment, err) <
-        0 ||
-      probe_backends(app, app->deployment, err) < 0)
+  app->health = dg_probing_params(app->snapshot, app->log, app->metrics);
+  app->means = (struct dg_deploy_means){app->table, &app->services, &app->health};
+  if (dg_deployment_new(&app->means, app->snapshot, NULL, &app->deployment, err) < 0 ||
+      dg_probing_run(app->deployment, app->snapshot, /* is_start= */ true, app->log, err) < 0 ||
+      share_backends(app, app->deployment, err) < 0)
     return -1;
   show_backends(app);
   params = engine_params(app, app->snapshot, app->deployment);
@@ -400,12 +392,12 @@ static int prepare(struct dg_app *app, struct dg_snapshot **ret_snapshot,
   if (dg_snapshot_load(&app->load, app->table, ret_snapshot, err) < 0)
     return -1;
   if ((app->snapshot->tls.enabled && dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0) ||
-      dg_deployment_new(app->table, &app->services, *ret_snapshot, living, ret_deployment, err) <
-        0) {
+      dg_deployment_new(&app->means, *ret_snapshot, living, ret_deployment, err) < 0) {
     dg_snapshot_unref(*ret_snapshot);
     return -1;
   }
-  if (probe_backends(app, *ret_deployment, err) < 0) {
+  if (dg_probing_run(*ret_deployment, *ret_snapshot, /* is_start= */ false, app->log, err) < 0 ||
+      share_backends(app, *ret_deployment, err) < 0) {
     dg_deployment_free(*ret_deployment);
     dg_snapshot_unref(*ret_snapshot);
     return -1;
@@ -463,6 +455,7 @@ void dg_app_reload(struct dg_app *app)
   dg_log_set_level(app->log, snapshot->log_level);
   reload_certificates(app, &snapshot->tls);
   show_backends(app);
+  dg_probing_forget(retired->deployment, deployment, app->metrics);
   say_changes(app, old);
   dg_snapshot_unref(old);
   dg_log_info(app->log, "reload.done", "The configuration was read anew file=%s",

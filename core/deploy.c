@@ -20,6 +20,8 @@ struct instance {
   struct dg_backend *backend; /* or codec */
   struct dg_codec *codec;
   struct instance *below; /* shared: the backend under this layer, or NULL */
+  struct dg_health *health; /* of a backend that is no layer */
+  const struct dg_plug_services *services; /* what it tells is passed on to */
 };
 
 struct dg_deployment {
@@ -44,6 +46,7 @@ static void instance_unref(void *pointer)
 
   if (--instance->refs > 0)
     return;
+  dg_health_free(instance->health);
   dg_backend_free(instance->backend);
   dg_codec_free(instance->codec);
   if (instance->below)
@@ -141,6 +144,7 @@ static void digest_codec(const char *plugin, const struct dg_config *options,
 struct deploy {
   struct dg_plug_table *table;
   const struct dg_plug_services *services;
+  const struct dg_health_params *health;
   const struct dg_snapshot *snapshot;
   const GPtrArray *living; /* struct dg_deployment *; or NULL */
   struct dg_deployment *made;
@@ -217,22 +221,47 @@ static struct instance *find_plain(const struct deploy *deploy, const char *name
   return found;
 }
 
+static void on_log(void *receiver, const char *name, uint32_t level, const char *event,
+                   const char *message)
+{
+  const struct dg_plug_services *services = ((const struct instance *)receiver)->services;
+
+  services->log(services->receiver, name, level, event, message);
+}
+
+/* Whoever calls a backend, and whatever for: an outage shows here. */
+static void on_call(void *receiver, const char *name, const char *op, int32_t error_code)
+{
+  const struct instance *instance = receiver;
+
+  instance->services->count(instance->services->receiver, name, op, error_code);
+  if (error_code && instance->health)
+    dg_health_suspect(instance->health, error_code);
+}
+
 static int make_plain(const struct deploy *deploy, const struct dg_backend_config *config,
                       const uint8_t digest[EVP_MAX_MD_SIZE], struct instance **ret_instance,
                       struct dg_error *err)
 {
+  struct instance *instance = instance_new(config->name, digest);
+  struct dg_plug_services services = *deploy->services;
+  struct dg_health_params health = *deploy->health;
   const struct dg_module *module;
-  struct dg_backend *backend;
 
+  instance->services = deploy->services;
+  services.receiver = instance;
+  services.log = on_log;
+  services.count = on_call;
   if (dg_plug_load(deploy->table, config->plugin_name, &module, err) < 0 ||
-      dg_backend_new(module, config->name, config->options, deploy->services, &backend, err) < 0)
-    return -1;
-  if (dg_sealing_prepare(deploy->table, deploy->services, config, backend, err) < 0) {
-    dg_backend_free(backend);
+      dg_backend_new(module, config->name, config->options, &services, &instance->backend, err) <
+        0 ||
+      dg_sealing_prepare(deploy->table, deploy->services, config, instance->backend, err) < 0) {
+    instance_unref(instance);
     return -1;
   }
-  *ret_instance = instance_new(config->name, digest);
-  (*ret_instance)->backend = backend;
+  health.backend = instance->backend;
+  instance->health = dg_health_new(&health);
+  *ret_instance = instance;
   return 0;
 }
 
@@ -278,7 +307,8 @@ static int deploy_backend(const struct deploy *deploy, const struct dg_backend_c
   dg_sealing_forget_secrets(config);
   g_ptr_array_add(deploy->made->sealed, instance);
   g_array_append_val(deploy->made->is_new, is_new);
-  named = (struct dg_named_backend){.name = instance->name, .backend = instance->backend};
+  named = (struct dg_named_backend){
+    .name = instance->name, .backend = instance->backend, .health = instance->below->health};
   g_array_append_val(deploy->made->named_backends, named);
   return 0;
 }
@@ -330,12 +360,12 @@ static int deploy_all(const struct deploy *deploy, struct dg_error *err)
   return 0;
 }
 
-int dg_deployment_new(struct dg_plug_table *table, const struct dg_plug_services *services,
-                      const struct dg_snapshot *snapshot, const GPtrArray *living,
-                      struct dg_deployment **ret_deployment, struct dg_error *err)
+int dg_deployment_new(const struct dg_deploy_means *means, const struct dg_snapshot *snapshot,
+                      const GPtrArray *living, struct dg_deployment **ret_deployment,
+                      struct dg_error *err)
 {
   struct dg_deployment *made = g_new0(struct dg_deployment, 1);
-  struct deploy deploy = {table, services, snapshot, living, made};
+  struct deploy deploy = {means->table, means->services, means->health, snapshot, living, made};
 
   made->named_backends = g_array_new(FALSE, FALSE, sizeof(struct dg_named_backend));
   made->named_codecs = g_array_new(FALSE, FALSE, sizeof(struct dg_named_codec));

@@ -11,16 +11,24 @@
 
 #include "core/config/config.h"
 #include "core/engine/engine.h"
+#include "core/engine/health.h"
 #include "core/plug/plug.h"
 
 struct dg_deployment;
 
+/* What instances are made with. Members outlive the deployments. */
+struct dg_deploy_means {
+  struct dg_plug_table *table;
+  const struct dg_plug_services *services;
+  const struct dg_health_params *health; /* of every backend, but for the backend itself */
+};
+
 /* Makes, or takes over from one of living, what snapshot names, and wipes the secrets of
  * encryption in it. living: struct dg_deployment *, the one in service first; may be NULL.
- * It and snapshot are borrowed for the call, and stay whole, also on failure. */
-int dg_deployment_new(struct dg_plug_table *table, const struct dg_plug_services *services,
-                      const struct dg_snapshot *snapshot, const GPtrArray *living,
-                      struct dg_deployment **ret_deployment, struct dg_error *err);
+ * It, means and snapshot are borrowed for the call, and stay whole, also on failure. */
+int dg_deployment_new(const struct dg_deploy_means *means, const struct dg_snapshot *snapshot,
+                      const GPtrArray *living, struct dg_deployment **ret_deployment,
+                      struct dg_error *err);
 /* Nothing uses the instances any more that no other deployment shares. NULL is fine. */
 void dg_deployment_free(struct dg_deployment *deployment);
 

@@ -43,6 +43,13 @@ enum dg_verify_reads {
   DG_VERIFY_OFF,
 };
 
+/* What is asked of the backends at the start. */
+enum dg_boot_probe {
+  DG_BOOT_PROBE_ENFORCE, /* one of them must work */
+  DG_BOOT_PROBE_WARN,
+  DG_BOOT_PROBE_OFF, /* nothing, nor later */
+};
+
 struct dg_bucket_config {
   char *name;
   char *backend;                /* or NULL: the default backend */
@@ -161,6 +168,9 @@ struct dg_snapshot {
   uint32_t multipart_completing_timeout_s;
   uint32_t usage_cache_ttl_s;   /* buckets with a quota are counted again this often; 0: the default */
   uint32_t ready_timeout_s, ready_retries, ready_cache_ttl_s;
+  enum dg_boot_probe boot_backend_probe;
+  uint32_t backend_probe_interval_s;
+  uint32_t backend_list_timeout_s, backend_list_cooldown_s, backend_list_fresh_s;
   bool enforce_min_part_size;   /* of all parts but the last */
   bool debug_headers, stats_open, json_log;
   struct dg_tls_config tls;

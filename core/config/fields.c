@@ -85,6 +85,15 @@ static int apply_proxies(struct dg_snapshot *snapshot, const struct dg_config *a
   return 0;
 }
 
+static enum dg_boot_probe boot_probe_of(const struct dg_config *advanced)
+{
+  const char *text = advanced->get_text(advanced, "boot_backend_probe");
+
+  return !strcmp(text, "off")    ? DG_BOOT_PROBE_OFF
+         : !strcmp(text, "warn") ? DG_BOOT_PROBE_WARN
+                                 : DG_BOOT_PROBE_ENFORCE;
+}
+
 int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_config *advanced,
                                struct dg_error *err)
 {
@@ -138,6 +147,11 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->ready_timeout_s = (uint32_t)a->get_int(a, "ready_timeout_secs");
   snapshot->ready_retries = (uint32_t)a->get_int(a, "ready_retries");
   snapshot->ready_cache_ttl_s = (uint32_t)a->get_int(a, "ready_cache_ttl_secs");
+  snapshot->boot_backend_probe = boot_probe_of(a);
+  snapshot->backend_probe_interval_s = (uint32_t)a->get_int(a, "backend_probe_interval_secs");
+  snapshot->backend_list_timeout_s = (uint32_t)a->get_int(a, "backend_list_timeout_secs");
+  snapshot->backend_list_cooldown_s = (uint32_t)a->get_int(a, "backend_list_cooldown_secs");
+  snapshot->backend_list_fresh_s = (uint32_t)a->get_int(a, "backend_list_fresh_secs");
   snapshot->stats_open = a->get_bool(a, "stats_open");
 
   defaults->name = g_strdup("");

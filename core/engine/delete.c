@@ -276,6 +276,7 @@ static int bucket_delete_locked(struct dg_engine *engine, const struct dg_call *
     return -1;
   rc = backend_bucket_delete(engine, call, route, err);
   dg_route_forget(engine, dg_slice_str(route->bucket));
+  dg_health_buckets_forget(route->health);
   if (uploads)
     dg_upload_drop_end(engine, call, route, bucket, rc == 0 ? DG_E_OK : err->code);
   /* References went with it, and perhaps objects that others put there. */

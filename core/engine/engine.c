@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "common/clock.h"
 #include "core/engine/encode.h"
 #include "core/engine/leases.h"
 #include "core/engine/quota.h"
@@ -146,23 +145,14 @@ int dg_engine_ready(struct dg_engine *engine, const struct dg_call *call, size_t
                     struct dg_error *err)
 {
   struct dg_view *view = dg_engine_view(engine);
-  bool any;
+  g_autofree struct dg_health **all = g_new(struct dg_health *, view->backend_count);
+  int rc;
 
-  *ret_failed = 0;
-  for (size_t i = 0; i < view->backend_count; i++) {
-    struct dg_call probe = *call;
-    uint64_t now = dg_time_mono_ms();
-
-    /* A share for each that is still to come: one that hangs must not use up
-     * the time of those behind it. */
-    if (call->deadline_mono_ms > now)
-      probe.deadline_mono_ms = now + (call->deadline_mono_ms - now) / (view->backend_count - i);
-    if (dg_backend_probe(view->backends[i].backend, &probe, err) < 0)
-      ++*ret_failed;
-  }
-  any = *ret_failed < view->backend_count;
+  for (size_t i = 0; i < view->backend_count; i++)
+    all[i] = view->backends[i].health;
+  rc = dg_health_ask(all, view->backend_count, call, ret_failed, err);
   dg_view_unref(view);
-  return any ? 0 : -1;
+  return rc;
 }
 
 void dg_engine_report_corrupt(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,

@@ -28,6 +28,7 @@ struct dg_log;
 struct dg_metrics;
 struct dg_backend;
 struct dg_codec;
+struct dg_health;
 struct dg_view;
 
 /* ---- Lifetime --------------------------------------------------------------- */
@@ -36,6 +37,7 @@ struct dg_view;
 struct dg_named_backend {
   const char *name;            /* backend instance: "default" ... */
   struct dg_backend *backend;  /* borrowed; outlives the view, see dg_engine_replace() */
+  struct dg_health *health;    /* of the connection behind it; likewise */
 };
 struct dg_named_codec {
   const char *name;            /* plugin name: "codec-xdelta3" */

@@ -7,6 +7,7 @@
 
 #include "common/slice.h"
 #include "core/config/config.h"
+#include "core/engine/health.h"
 #include "core/engine/locks.h"
 #include "core/engine/metacache.h"
 #include "core/engine/permits.h"
@@ -54,18 +55,29 @@ struct dg_route {
   struct dg_view *view;                  /* shared; all below is borrowed from it */
   const struct dg_snapshot *snapshot;
   const struct dg_bucket_config *policy;
+  const char *backend_name; /* the configuration's */
   struct dg_backend *backend;
+  struct dg_health *health; /* of that backend */
   struct dg_codec *codec; /* NULL: none is loaded */
   char bucket[DG_BUCKET_NAME_MAX + 1]; /* its name on the backend */
 };
-/* [worker] Fails only on a name no backend can hold. */
+/* [worker] Fails on a name no backend can hold, and with DG_E_BACKEND_DOWN when the
+ * bucket's backend is gated, or nobody can say now which one it is. */
 int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                  struct dg_route *ret_route, struct dg_error *err);
+/* The same though the backend may be gated: to know where, not to call it. */
+int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                   struct dg_route *ret_route, struct dg_error *err);
 /* A copy that outlives the operation: clear it too. */
 void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy);
 void dg_route_clear(struct dg_route *route);
 /* Another backend of the same configuration, for as long as the route is open; NULL. */
 struct dg_backend *dg_route_backend(const struct dg_route *route, const char *name);
+
+/* Index of the backend for whatever is nowhere yet. [any] */
+size_t dg_route_default(const struct dg_view *view);
+/* Index of the backend that is asked as number i: that one first, the others in order. [any] */
+size_t dg_route_turn(size_t i, size_t default_index);
 
 struct dg_route_cache *dg_route_cache_new(void);
 void dg_route_cache_free(struct dg_route_cache *cache);

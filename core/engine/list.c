@@ -135,6 +135,7 @@ int dg_engine_bucket_create(struct dg_engine *engine, const struct dg_call *call
   if (rc == 0)
     dg_quota_reset(engine, &route, bucket);
   dg_route_forget(engine, dg_slice_str(route.bucket));
+  dg_health_buckets_forget(route.health);
   dg_bucket_lock_release(lock);
   dg_route_clear(&route);
   return rc;
@@ -150,88 +151,5 @@ int dg_engine_bucket_head(struct dg_engine *engine, const struct dg_call *call,
     return -1;
   rc = dg_backend_bucket_head(route.backend, call, dg_slice_str(route.bucket), err);
   dg_route_clear(&route);
-  return rc;
-}
-
-struct bucket_merge {
-  const struct dg_snapshot *snapshot;
-  const char *backend_name, *default_backend;
-  GTree *rows; /* name -> int64_t * created; sorted, each once */
-};
-
-/* The name clients use for a bucket of one backend: an alias reversed. */
-static const char *client_name(const struct bucket_merge *merge, const char *real)
-{
-  GHashTableIter iter;
-  gpointer value;
-
-  g_hash_table_iter_init(&iter, merge->snapshot->buckets);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    const struct dg_bucket_config *policy = value;
-    const char *backend = policy->backend ? policy->backend : merge->default_backend;
-
-    if (policy->alias && strcmp(policy->alias, real) == 0 && backend &&
-        strcmp(backend, merge->backend_name) == 0)
-      return policy->name;
-  }
-  return real;
-}
-
-static int32_t take_bucket(void *receiver, const struct dg_bucket_row *row)
-{
-  struct bucket_merge *merge = receiver;
-  g_autofree char *real = dg_slice_dup(row->name);
-  const char *name = client_name(merge, real);
-
-  if (!g_tree_lookup(merge->rows, name))
-    g_tree_insert(merge->rows, g_strdup(name), g_memdup2(&row->created_at_s, sizeof(int64_t)));
-  return 0;
-}
-
-static gint compare_names(gconstpointer a, gconstpointer b, gpointer unused)
-{
-  (void)unused;
-  return strcmp(a, b);
-}
-
-struct bucket_emit {
-  dg_bucket_row_fn row;
-  void *receiver;
-};
-
-static gboolean emit_bucket(gpointer name, gpointer created, gpointer receiver)
-{
-  const struct bucket_emit *out = receiver;
-  struct dg_bucket_row row = {.struct_size = sizeof row,
-                              .name = dg_slice_str(name),
-                              .created_at_s = *(const int64_t *)created};
-
-  return out->row(out->receiver, &row) != 0;
-}
-
-int dg_engine_bucket_list(struct dg_engine *engine, const struct dg_call *call,
-                          dg_bucket_row_fn row, void *receiver, struct dg_error *err)
-{
-  struct dg_view *view = dg_engine_view(engine);
-  struct bucket_merge merge = {.snapshot = view->snapshot,
-                               .default_backend = view->snapshot->default_backend};
-  size_t failed = 0;
-  int rc = 0;
-
-  merge.rows = g_tree_new_full(compare_names, NULL, g_free, g_free);
-  for (size_t i = 0; i < view->backend_count; i++) {
-    merge.backend_name = view->backends[i].name;
-    if (dg_backend_bucket_list(view->backends[i].backend, call, take_bucket, &merge, err) < 0) {
-      failed++;
-      dg_log_warn(engine->log, "engine.bucket_list", "backend=%s cause=%s", merge.backend_name,
-                  DG_LOG_QUOTED(dg_slice_str(err->detail)));
-    }
-  }
-  if (failed == view->backend_count)
-    rc = -1;
-  else
-    g_tree_foreach(merge.rows, emit_bucket, &(struct bucket_emit){row, receiver});
-  g_tree_unref(merge.rows);
-  dg_view_unref(view);
   return rc;
 }

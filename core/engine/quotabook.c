@@ -380,7 +380,7 @@ static void note_bucket(struct dg_quota *quota, const struct dg_call *call, cons
 {
   struct dg_route route = {0};
   struct dg_error err;
-  int rc = dg_route_open(quota->engine, call, dg_slice_str(name), &route, &err);
+  int rc = dg_route_find(quota->engine, call, dg_slice_str(name), &route, &err);
 
   g_mutex_lock(&quota->mutex);
   if (rc == 0)

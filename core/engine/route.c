@@ -55,8 +55,9 @@ void dg_route_forget(struct dg_engine *engine, struct dg_slice bucket)
   g_mutex_unlock(&engine->routes->mutex);
 }
 
+/* Where it was found last. fresh: a moment ago, so that nobody need be asked. */
 static bool recall(struct dg_route_cache *cache, const struct dg_view *view, const char *bucket,
-                   size_t *ret_index)
+                   bool fresh, size_t *ret_index)
 {
   const struct place *place;
   bool known;
@@ -64,7 +65,7 @@ static bool recall(struct dg_route_cache *cache, const struct dg_view *view, con
   g_mutex_lock(&cache->mutex);
   place = g_hash_table_lookup(cache->places, bucket);
   known = place && place->view_serial == view->serial &&
-          place->until_mono_ms > dg_time_mono_ms();
+          (!fresh || place->until_mono_ms > dg_time_mono_ms());
   if (known)
     *ret_index = place->backend_index;
   g_mutex_unlock(&cache->mutex);
@@ -92,30 +93,105 @@ static size_t backend_named(const struct dg_view *view, const char *name)
   return SIZE_MAX;
 }
 
-/* The default backend if it has the bucket, else the first that has it. A
- * backend that cannot say keeps it: an outage must not move buckets. */
-static size_t look_for_bucket(struct dg_engine *engine, const struct dg_view *view,
-                              const struct dg_call *call, const char *bucket, size_t default_index)
+size_t dg_route_default(const struct dg_view *view)
 {
-  struct dg_error err;
-  size_t index;
+  size_t index = backend_named(view, view->snapshot->default_backend);
 
-  if (view->backend_count == 1)
-    return 0;
-  if (recall(engine->routes, view, bucket, &index))
-    return index;
-  for (size_t i = 0; i <= view->backend_count; i++) {
-    index = i == 0 ? default_index : i - 1;
-    if (i > 0 && index == default_index)
-      continue;
-    if (dg_backend_bucket_head(view->backends[index].backend, call, dg_slice_str(bucket), &err) == 0) {
-      remember(engine->routes, view, bucket, index);
-      return index;
+  return index == SIZE_MAX ? 0 : index;
+}
+
+size_t dg_route_turn(size_t i, size_t default_index)
+{
+  return i == 0 ? default_index : i <= default_index ? i - 1 : i;
+}
+
+struct look {
+  struct dg_engine *engine;
+  const struct dg_view *view;
+  const struct dg_call *call;
+  struct dg_slice asked_for; /* the bucket as the client calls it */
+  const char *bucket;        /* and as it is called on a backend */
+};
+
+enum answer {
+  HAS_IT,
+  LACKS_IT,
+  CANNOT_SAY, /* it answered, but with an error */
+  IS_AWAY,    /* there was no answer in time, or it is known to give none */
+};
+
+static enum answer ask(const struct look *look, const struct dg_named_backend *named)
+{
+  struct dg_call call = *look->call;
+  uint64_t until_ms = dg_health_look_until(named->health);
+  struct dg_error err;
+
+  if (!until_ms)
+    return IS_AWAY;
+  if (!call.deadline_mono_ms || call.deadline_mono_ms > until_ms)
+    call.deadline_mono_ms = until_ms;
+  if (dg_backend_bucket_head(named->backend, &call, dg_slice_str(look->bucket), &err) == 0)
+    return HAS_IT;
+  if (err.code == DG_E_NO_SUCH_BUCKET || err.code == DG_E_INVALID_BUCKET_NAME)
+    return LACKS_IT;
+  dg_health_suspect(named->health, err.code);
+  if (err.code != DG_E_TIMEOUT)
+    return CANNOT_SAY;
+  if (dg_time_mono_ms() >= until_ms)
+    dg_health_was_slow(named->health);
+  return IS_AWAY;
+}
+
+static int fail_away(const struct look *look, size_t index, struct dg_error *err)
+{
+  const struct dg_named_backend *named = &look->view->backends[index];
+
+  return dg_health_fail_down(named->health, named->name, look->asked_for, err);
+}
+
+/* Asks one after the other, the default backend first. A backend that cannot say
+ * keeps the bucket: an outage must not move it. Unless it was found elsewhere before,
+ * or this backend did not have it when it last listed what it has. */
+static int ask_all(const struct look *look, size_t *ret_index, struct dg_error *err)
+{
+  struct dg_route_cache *routes = look->engine->routes;
+  size_t default_index = dg_route_default(look->view);
+  enum answer of_default = LACKS_IT;
+
+  for (size_t i = 0; i < look->view->backend_count; i++) {
+    size_t index = dg_route_turn(i, default_index);
+    struct dg_health *health = look->view->backends[index].health;
+    enum answer answer = ask(look, &look->view->backends[index]);
+
+    if (i == 0)
+      of_default = answer;
+    if (answer == HAS_IT || answer == LACKS_IT)
+      dg_health_buckets_keep(health);
+    if (answer == HAS_IT) {
+      remember(routes, look->view, look->bucket, index);
+      *ret_index = index;
+      return 0;
     }
-    if (err.code != DG_E_NO_SUCH_BUCKET && err.code != DG_E_INVALID_BUCKET_NAME)
-      return index;
+    if (answer == LACKS_IT || dg_health_lacks_bucket(health, look->bucket))
+      continue;
+    if (recall(routes, look->view, look->bucket, /* fresh= */ false, ret_index))
+      return 0;
+    *ret_index = index;
+    return answer == IS_AWAY ? fail_away(look, index, err) : 0;
   }
-  return default_index;
+  *ret_index = default_index;
+  return of_default == IS_AWAY ? fail_away(look, default_index, err) : 0;
+}
+
+static int look_for_bucket(const struct look *look, size_t *ret_index, struct dg_error *err)
+{
+  if (look->view->backend_count == 1) {
+    *ret_index = 0;
+    return 0;
+  }
+  if (recall(look->engine->routes, look->view, look->bucket, /* fresh= */ true, ret_index))
+    return 0;
+  return ask_all(look, ret_index, err);
 }
 
 static struct dg_codec *codec_of(const struct dg_view *view, const struct dg_bucket_config *policy)
@@ -126,11 +202,12 @@ static struct dg_codec *codec_of(const struct dg_view *view, const struct dg_buc
   return NULL;
 }
 
-int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                   struct dg_route *ret_route, struct dg_error *err)
 {
+  struct look look = {engine, .call = call, .asked_for = bucket};
   struct dg_route route = {0};
-  size_t default_index, index;
+  size_t index;
 
   if (bucket.len == 0 || bucket.len > DG_BUCKET_NAME_MAX || memchr(bucket.data, '\0', bucket.len))
     return dg_fail(err, DG_E_INVALID_BUCKET_NAME, "a bucket name of %zu bytes", bucket.len);
@@ -141,14 +218,32 @@ int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct d
     (void)g_strlcpy(route.bucket, route.policy->alias, sizeof route.bucket);
   else
     memcpy(route.bucket, bucket.data, bucket.len);
-  default_index = backend_named(route.view, route.snapshot->default_backend);
-  if (default_index == SIZE_MAX)
-    default_index = 0;
   index = backend_named(route.view, route.policy->backend);
-  if (index == SIZE_MAX)
-    index = look_for_bucket(engine, route.view, call, route.bucket, default_index);
+  look.view = route.view;
+  look.bucket = route.bucket;
+  if (index == SIZE_MAX && look_for_bucket(&look, &index, err) < 0) {
+    dg_route_clear(&route);
+    return -1;
+  }
+  route.backend_name = route.view->backends[index].name;
   route.backend = route.view->backends[index].backend;
+  route.health = route.view->backends[index].health;
   route.codec = codec_of(route.view, route.policy);
+  *ret_route = route;
+  return 0;
+}
+
+int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                  struct dg_route *ret_route, struct dg_error *err)
+{
+  struct dg_route route;
+
+  if (dg_route_find(engine, call, bucket, &route, err) < 0)
+    return -1;
+  if (dg_health_check(route.health, route.backend_name, bucket, err) < 0) {
+    dg_route_clear(&route);
+    return -1;
+  }
   *ret_route = route;
   return 0;
 }

@@ -84,7 +84,7 @@ static int count_all(struct dg_engine *engine, const struct dg_call *call, struc
     return -1;
   for (guint i = 0; i < names->len; i++)
     if (count_bucket(engine, call, dg_slice_str(names->pdata[i]), usage, err) < 0 &&
-        err->code != DG_E_NO_SUCH_BUCKET)
+        err->code != DG_E_NO_SUCH_BUCKET && err->code != DG_E_BACKEND_DOWN)
       return -1;
   return 0;
 }

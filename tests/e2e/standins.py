@@ -41,6 +41,17 @@ class Faulty(Program):
         super().__init__("faulty.py", self.control_port, upstream_port)
         self.start()
 
+    def start(self):
+        super().start()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                self._control("GET", "/rules")
+                return self
+            except OSError:
+                time.sleep(0.02)  # polls for the control port, which opens second
+        raise RuntimeError("faulty.py does not listen to orders")
+
     def _control(self, method, path, value=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.control_port, timeout=30)
         try:

@@ -205,6 +205,7 @@ static struct dg_module *codec_module(void)
 void double_engine_open(struct double_engine *engine, struct double_store *store, const char *dir)
 {
   struct dg_named_backend backend = {.name = "default"};
+  struct dg_health_params health = {.list_timeout_ms = 60000};
   struct dg_named_codec codec = {.name = "codec-double"};
   struct dg_engine_params params = {
     .backends = &backend, .backend_count = 1, .codecs = &codec, .codec_count = 1};
@@ -229,6 +230,8 @@ void double_engine_open(struct double_engine *engine, struct double_store *store
                              &err) == 0,
                 "%s", err.detail);
   backend.backend = engine->backend;
+  health.backend = engine->backend;
+  backend.health = engine->health = dg_health_new(&health);
   codec.codec = engine->codec;
   params.snapshot = engine->snapshot;
   params.metrics = engine->metrics;
@@ -251,6 +254,7 @@ static void remove_tree(const char *path)
 void double_engine_close(struct double_engine *engine)
 {
   dg_engine_free(engine->engine);
+  dg_health_free(engine->health);
   dg_backend_free(engine->backend);
   dg_backend_free(engine->plain);
   dg_codec_free(engine->codec);

@@ -11,6 +11,7 @@
 
 #include "core/config/config.h"
 #include "core/engine/engine.h"
+#include "core/engine/health.h"
 
 #define DOUBLE_WINDOW 4096u
 
@@ -77,6 +78,7 @@ struct double_engine {
   struct dg_snapshot *snapshot;
   struct dg_backend *plain; /* under backend, when that is a layer */
   struct dg_backend *backend;
+  struct dg_health *health;
   struct dg_codec *codec;
   struct dg_module *backend_module, *codec_module;
   struct dg_metrics *metrics;

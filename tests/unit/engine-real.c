@@ -44,6 +44,7 @@ void double_real_open(struct double_engine *engine, const char *dir)
   };
   g_autofree char *data = g_build_filename(dir, "data", NULL);
   struct dg_named_backend backend = {.name = "default"};
+  struct dg_health_params health = {.list_timeout_ms = 60000};
   struct dg_named_codec codec = {.name = "codec-xdelta3"};
   struct dg_engine_params params = {
     .backends = &backend, .backend_count = 1, .codecs = &codec, .codec_count = 1};
@@ -67,6 +68,8 @@ void double_real_open(struct double_engine *engine, const char *dir)
   dg_config_free(backend_config);
   dg_config_free(codec_config);
   backend.backend = engine->backend;
+  health.backend = engine->backend;
+  backend.health = engine->health = dg_health_new(&health);
   codec.codec = engine->codec;
   params.snapshot = engine->snapshot;
   params.metrics = engine->metrics;

@@ -7,6 +7,7 @@
 #include <glib.h>
 #include <jansson.h>
 #include <signal.h>
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -145,6 +146,23 @@ static gpointer count_thousand(gpointer metrics)
     dg_metrics_add(metrics, DG_METRIC_HTTP_REQUESTS_TOTAL, "GET", "200", "get_object", 1);
   return NULL;
 }
+
+START_TEST(a_gauge_of_what_is_gone_is_not_shown)
+{
+  struct dg_metrics *metrics = dg_metrics_new();
+  g_autofree char *before = NULL, *after = NULL;
+
+  dg_metrics_set(metrics, DG_METRIC_BACKEND_UP, "gone", NULL, 0);
+  dg_metrics_set(metrics, DG_METRIC_BACKEND_UP, "here", NULL, 1);
+  before = printed(metrics);
+  ck_assert_ptr_nonnull(strstr(before, "deltaglider_backend_up{backend=\"gone\"} 0\n"));
+  dg_metrics_set(metrics, DG_METRIC_BACKEND_UP, "gone", NULL, (double)NAN);
+  after = printed(metrics);
+  ck_assert_ptr_null(strstr(after, "gone"));
+  ck_assert_ptr_nonnull(strstr(after, "deltaglider_backend_up{backend=\"here\"} 1\n"));
+  dg_metrics_free(metrics);
+}
+END_TEST
 
 START_TEST(counters_of_several_threads_add_up)
 {
@@ -319,6 +337,7 @@ int main(void)
   tcase_add_test(log, a_value_cannot_forge_a_second_line);
   tcase_add_test(log, events_above_the_level_are_dropped);
   tcase_add_test(log, long_text_is_cut_between_characters);
+  tcase_add_test(metrics, a_gauge_of_what_is_gone_is_not_shown);
   tcase_add_test(metrics, counters_of_several_threads_add_up);
   tcase_add_test(metrics, histograms_are_cumulative);
   tcase_add_test(metrics, series_without_labels_exist_from_the_start);
