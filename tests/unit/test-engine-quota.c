@@ -451,6 +451,7 @@ START_TEST(a_quota_given_by_a_reload_waits_for_changes_that_began_without_it)
   dg_snapshot_unref(engine.snapshot);
   engine.snapshot = params.snapshot = double_snapshot_new(dir);
   backend.backend = engine.backend;
+  backend.health = engine.health;
   dg_engine_replace(engine.engine, &params, &old);
   wait_for_counts(1);
   (void)g_thread_join(thread);
