@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CopyObject: decoded here, put there, through the whole pipeline. */
+/* CopyObject: decoded here, put there, through the whole pipeline, unless the storage can
+ * copy the very bytes. */
 #include "config.h"
 
-#include "core/engine/internal.h"
+#include "core/engine/copy.h"
 
 #include "core/engine/put.h"
 #include "core/engine/space.h"
@@ -39,7 +40,7 @@ static int64_t created_s(struct dg_engine *engine, const struct dg_call *call,
 
 /* What the copy inherits: content type, user metadata, headers; its checksum is
  * computed anew, its ETag becomes that of a plain object. */
-static struct dg_meta *inherited(const struct dg_meta *source)
+struct dg_meta *dg_copy_inherited(const struct dg_meta *source)
 {
   struct dg_meta *meta = dg_meta_new();
   struct dg_error err;
@@ -214,9 +215,12 @@ int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
     if (rc == 0 || err->code != DG_E_UNSUPPORTED)
       return rc;
   }
+  rc = dg_copy_natively(engine, call, request, ret_result, ret_last_modified_s, err);
+  if (rc == 0 || err->code != DG_E_UNSUPPORTED)
+    return rc;
   if (dg_engine_get(engine, call, &get, &info, &range, &reader, err) < 0)
     return -1;
-  meta = request->replace_metadata ? NULL : inherited(info.meta);
+  meta = request->replace_metadata ? NULL : dg_copy_inherited(info.meta);
   put_request.meta = meta ? meta : request->meta;
   put_request.size_bytes = info.size_bytes;
   (void)dg_object_checksum(&info, &kind);

@@ -248,7 +248,8 @@ struct dg_part_result {
   uint64_t size_bytes;
   int64_t last_modified_s;
 };
-/* part_no 1..10000; size_bytes exact or DG_TO_END. Streams to disk. Replaces
+/* part_no 1..10000; size_bytes exact or DG_TO_END. Streams to disk, or to a storage that
+ * joins parts itself. Replaces
  * an earlier part of that number at commit. checksum_kind DG_SUM_NONE: the
  * upload's own. */
 int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,

@@ -21,7 +21,6 @@
 
 #include "common/banned.h"
 
-#define TOOL "deltaglider_proxy/" PACKAGE_VERSION
 
 static void put_free(struct dg_put *put)
 {
@@ -207,7 +206,7 @@ struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err
   struct dg_meta *meta = dg_meta_new();
 
   meta->file_size = put->size_bytes;
-  if (dg_meta_set(meta, DG_FIELD_TOOL, DG_SLICE(TOOL), err) < 0 ||
+  if (dg_meta_set(meta, DG_FIELD_TOOL, DG_SLICE(DG_PUT_TOOL), err) < 0 ||
       dg_meta_set(meta, DG_FIELD_ORIGINAL_NAME, dg_key_basename(put->key), err) < 0 ||
       set_hex(meta, DG_FIELD_FILE_SHA256, put->digests.sha256, 32, err) < 0 ||
       set_hex(meta, DG_FIELD_MD5, put->digests.md5, 16, err) < 0 ||
@@ -407,7 +406,7 @@ int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
     return -1;
   put->ready = ready;
   put->size_bytes = request->size_bytes;
-  meta = dg_meta_new();
+  meta = ready->meta ? dg_meta_ref(ready->meta) : dg_meta_new();
   rc = commit(put, meta, ret_result, err);
   dg_meta_unref(meta);
   put_free(put);

@@ -8,6 +8,8 @@
 #include "core/engine/internal.h"
 #include "core/engine/stage.h"
 
+#define DG_PUT_TOOL "deltaglider_proxy/" PACKAGE_VERSION /* who stores things */
+
 /* Replaces what the body's own digests would say. Texts are copied. */
 struct dg_put_extra {
   struct dg_slice multipart_etag; /* with quotes */
@@ -19,12 +21,13 @@ void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra);
 
 /* An object whose bytes are at the storage already. */
 struct dg_put_ready {
-  /* Gives them the object's name, under the deltaspace lock. meta is empty but for a
-   * moment of creation that is later than all that is there; it is left as head()
+  /* Gives them the object's name, under the deltaspace lock. meta is the one below, with
+   * a moment of creation that is later than all that is there; it is left as head()
    * would tell it. Fills in the result's variant and stored_bytes. */
   int (*store)(void *receiver, struct dg_put *put, struct dg_meta *meta,
                struct dg_put_result *result, struct dg_error *err);
   void *receiver;
+  struct dg_meta *meta; /* unshared; NULL: an empty one */
 };
 /* [worker] A whole put: the request's size and check count, and its meta does not. Fails
  * also when an older variant cannot be removed: without digests of its own the object's

@@ -400,6 +400,18 @@ static int sealed_upload_abort(void *self, const struct dg_call *call, const str
   return dg_backend_upload_abort(((struct dg_sealed *)self)->inner, call, item, token.data, err);
 }
 
+/* What is marked below is refused there: its marks are of its own bytes and name. */
+static int sealed_copy(void *self, const struct dg_call *call, const struct dg_item *from,
+                       struct dg_slice validator, const struct dg_item *to,
+                       const struct dg_meta *meta, struct dg_error *err)
+{
+  struct dg_sealed *sealed = self;
+
+  if (refuse_plain(sealed, err) < 0)
+    return -1;
+  return dg_backend_copy(sealed->inner, call, from, validator, to, meta, err);
+}
+
 static void sealed_destroy(void *self)
 {
   struct dg_sealed *sealed = self;
@@ -415,7 +427,7 @@ static uint64_t caps_of(const struct dg_sealed *sealed)
   uint64_t kept = 0;
 
   if (!sealed->seals_writes)
-    caps |= DG_CAP_LATE_NAME | DG_CAP_READ_BACK | DG_CAP_NATIVE_UPLOAD;
+    caps |= DG_CAP_LATE_NAME | DG_CAP_READ_BACK | DG_CAP_NATIVE_UPLOAD | DG_CAP_NATIVE_COPY;
   if (!sealed->crypt)
     caps |= DG_CAP_LOCAL_FILE;
   for (uint64_t bit = 1; bit && bit <= caps; bit <<= 1)
@@ -462,6 +474,8 @@ struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
     ops.upload_complete = sealed_upload_complete;
     ops.upload_abort = sealed_upload_abort;
   }
+  if (dg_backend_has(params->inner, DG_CAP_NATIVE_COPY))
+    ops.copy = sealed_copy;
   return dg_backend_wrap(&ops, sealed, dg_backend_name(params->inner),
                          dg_backend_plugin_name(params->inner));
 }

@@ -378,3 +378,17 @@ int dg_backend_upload_abort(struct dg_backend *backend, const struct dg_call *ca
     return -1;
   return CALL(backend, upload_abort, call, item, token_slice(token), err);
 }
+
+int dg_backend_copy(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_item *from, struct dg_slice validator,
+                    const struct dg_item *to, const struct dg_meta *meta, struct dg_error *err)
+{
+  if (!backend->ops->copy)
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s copies nothing by itself", backend->instance.name);
+  if (check_item(backend, from, err) < 0 || check_item(backend, to, err) < 0)
+    return -1;
+  if (from->variant != DG_VARIANT_PASSTHROUGH || to->variant != DG_VARIANT_PASSTHROUGH)
+    return dg_fail(err, DG_E_INTERNAL, "%s: a copy of variant %u to %u", backend->instance.name,
+                   from->variant, to->variant);
+  return CALL(backend, copy, call, from, validator, to, meta, err);
+}

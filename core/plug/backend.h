@@ -92,4 +92,9 @@ int dg_backend_upload_complete(struct dg_backend *backend, const struct dg_call 
 int dg_backend_upload_abort(struct dg_backend *backend, const struct dg_call *call,
                             const struct dg_item *item, const char *token, struct dg_error *err);
 
+/* DG_E_UNSUPPORTED also without DG_CAP_NATIVE_COPY. */
+int dg_backend_copy(struct dg_backend *backend, const struct dg_call *call,
+                    const struct dg_item *from, struct dg_slice validator,
+                    const struct dg_item *to, const struct dg_meta *meta, struct dg_error *err);
+
 #endif

@@ -60,6 +60,7 @@ static const struct {
   {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_part)},
   {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_complete)},
   {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_abort)},
+  {DG_CAP_NATIVE_COPY, "DG_CAP_NATIVE_COPY", OP(dg_backend_ops, copy)},
 };
 #undef OP
 

@@ -36,6 +36,7 @@
  *   1.3  backends: uploads that the storage joins itself (upload_begin, _part,
  *        _complete, _abort, DG_CAP_NATIVE_UPLOAD, dg_commit_result.tag,
  *        DG_META_PLAIN)
+ *   1.4  backends: copies that the storage makes itself (copy, DG_CAP_NATIVE_COPY)
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -55,7 +56,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 3
+#define DG_ABI_MINOR 4
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -419,6 +420,7 @@ struct dg_host {
 #define DG_CAP_IF_ABSENT (UINT64_C(1) << 6)
 #define DG_CAP_NATIVE_SEAL (UINT64_C(1) << 7) /* the storage can encrypt by itself: seal_natively() */
 #define DG_CAP_NATIVE_UPLOAD (UINT64_C(1) << 8) /* the storage can join parts: upload_*() */
+#define DG_CAP_NATIVE_COPY (UINT64_C(1) << 9)   /* the storage can copy: copy() */
 
 /* One call per entry, in ascending byte order of name. Return non-zero to
  * stop the listing early (not an error). Everything is borrowed. */
@@ -601,6 +603,16 @@ struct dg_backend_ops {
   /* Drops the upload and its parts. DG_E_NO_SUCH_UPLOAD when there is none. */
   int (*upload_abort)(void *self, const struct dg_call *call, const struct dg_item *item,
                       struct dg_slice token, struct dg_error *err);
+
+  /* Since 1.4. [worker] DG_CAP_NATIVE_COPY: the bytes of `from`, a passthrough, as they
+   * lie there, under the name of `to`, another passthrough, all or nothing like a commit.
+   * With meta's metadata; if that is DG_META_UNMANAGED, it becomes an object as
+   * upload_complete() makes them. validator: of the version of `from` that is meant, else
+   * DG_E_PRECONDITION_FAILED. DG_E_UNSUPPORTED: not this one (too large, marked as
+   * sealed ...), and nothing was done: the host carries the bytes. */
+  int (*copy)(void *self, const struct dg_call *call, const struct dg_item *from,
+              struct dg_slice validator, const struct dg_item *to, const struct dg_meta *meta,
+              struct dg_error *err);
 };
 #define DG_FOUND_PASSTHROUGH 1u
 #define DG_FOUND_DELTA 2u

@@ -3,7 +3,6 @@
 
 #include "item.h"
 
-#include "common/uri.h"
 #include "lease.h"
 #include "metahdr.h"
 #include "metaindex.h"
@@ -11,9 +10,6 @@
 #include "run.h"
 
 #include "common/banned.h"
-
-/* A native copy takes no more. */
-#define COPY_MAX_BYTES (UINT64_C(5) << 30)
 
 static struct dg_slice last_segment(struct dg_slice key)
 {
@@ -211,67 +207,5 @@ int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_i
   dg_s3_metaindex_drop(s3->index, item->bucket, upstream);
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);
-  return rc;
-}
-
-/* ---- Metadata alone ------------------------------------------------------------------------ */
-
-static bool is_sealed(const struct dg_meta *meta)
-{
-  for (uint32_t i = 0; i < meta->user_count; i++)
-    if (dg_slice_starts_with(meta->user[i].name, DG_SLICE("dg-encrypt")))
-      return true;
-  return false;
-}
-
-static int copy_onto_itself(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
-                            struct dg_slice name, const char *etag, GPtrArray *pairs,
-                            struct dg_error *err)
-{
-  g_autoptr(GString) source = g_string_new("/");
-  g_autofree char *match = g_strdup_printf("\"%s\"", etag);
-  struct dg_s3_request request;
-  struct dg_s3_answer answer;
-  int rc;
-
-  dg_s3_request_init(&request, "PUT", bucket, name);
-  request.repeat = DG_S3_REPEAT;
-  dg_uri_encode(source, bucket, /* keep_slash= */ false);
-  g_string_append_c(source, '/');
-  dg_uri_encode(source, name, /* keep_slash= */ true);
-  dg_s3_request_header(&request, "x-amz-copy-source", dg_slice_of(source->str, source->len));
-  if (*etag)
-    dg_s3_request_header(&request, "x-amz-copy-source-if-match", dg_slice_str(match));
-  dg_s3_request_header(&request, "x-amz-metadata-directive", DG_SLICE("REPLACE"));
-  dg_s3_request_meta(s3, &request, pairs);
-  dg_s3_answer_init(&answer);
-  rc = dg_s3_lease_guard(s3, &request, err);
-  if (rc == 0)
-    rc = dg_s3_run(s3, call, &request, &answer, err);
-  dg_s3_metaindex_drop(s3->index, bucket, name);
-  dg_s3_request_clear(&request);
-  dg_s3_answer_clear(&answer);
-  return rc;
-}
-
-int dg_s3_set_meta(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
-                   const struct dg_meta *meta, struct dg_error *err)
-{
-  g_autoptr(GPtrArray) pairs = g_ptr_array_new_with_free_func(g_free);
-  g_autoptr(GString) name = g_string_new(NULL);
-  struct dg_s3_facts *facts;
-  struct dg_slice upstream;
-  int rc;
-
-  if (name_of(item, name, err) < 0 || dg_s3_meta_write(meta, pairs, err) < 0)
-    return -1;
-  upstream = dg_slice_of(name->str, name->len);
-  if (dg_s3_look(s3, call, item->bucket, upstream, &facts, err) < 0)
-    return -1;
-  if (is_sealed(meta) || facts->size > COPY_MAX_BYTES)
-    rc = dg_fail(err, DG_E_UNSUPPORTED, "a sealed or huge object is not copied onto itself");
-  else
-    rc = copy_onto_itself(s3, call, item->bucket, upstream, facts->etag, pairs, err);
-  dg_s3_facts_unref(facts);
   return rc;
 }

@@ -13,8 +13,6 @@ int dg_s3_head_both(struct dg_s3 *s3, const struct dg_call *call, struct dg_slic
                     uint32_t *ret_found, struct dg_error *err);
 int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                  struct dg_error *err);
-int dg_s3_set_meta(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
-                   const struct dg_meta *meta, struct dg_error *err);
 int dg_s3_validate(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                    struct dg_slice validator, int32_t *ret_same, struct dg_error *err);
 

@@ -16,10 +16,10 @@
 
 #include "common/banned.h"
 
-#define MARK_LEN 32u
+#define MARK_LEN (DG_S3_UPLOAD_MARK_SIZE - 1u)
 
 struct token {
-  char mark[MARK_LEN + 1];
+  char mark[DG_S3_UPLOAD_MARK_SIZE];
   const char *id;
 };
 
@@ -40,6 +40,12 @@ static int name_of(const struct dg_item *item, GString *name, struct dg_error *e
   return 0;
 }
 
+void dg_s3_upload_mark(char out[DG_S3_UPLOAD_MARK_SIZE])
+{
+  for (unsigned i = 0; i < MARK_LEN; i += 8)
+    (void)g_snprintf(out + i, 9, "%08x", g_random_int());
+}
+
 static bool is_printable(const char *text)
 {
   for (; *text; text++)
@@ -55,13 +61,12 @@ int dg_s3_upload_begin(struct dg_s3 *s3, const struct dg_call *call, const struc
   g_autoptr(GString) name = g_string_new(NULL);
   g_autofree char *id = NULL;
   struct dg_s3_request request;
-  char mark[MARK_LEN + 1];
+  char mark[DG_S3_UPLOAD_MARK_SIZE];
   int rc;
 
   if (!s3->native_uploads)
     return dg_fail(err, DG_E_UNSUPPORTED, "native_uploads is off");
-  for (unsigned i = 0; i < MARK_LEN; i += 8)
-    (void)g_snprintf(mark + i, 9, "%08x", g_random_int());
+  dg_s3_upload_mark(mark);
   if (name_of(item, name, err) < 0 || dg_s3_meta_write_plain(meta, mark, headers, err) < 0)
     return -1;
   dg_s3_request_init(&request, "POST", item->bucket, dg_slice_of(name->str, name->len));

@@ -9,6 +9,9 @@
 
 #include "s3.h"
 
+#define DG_S3_UPLOAD_MARK_SIZE 33
+void dg_s3_upload_mark(char out[DG_S3_UPLOAD_MARK_SIZE]); /* a new one */
+
 int dg_s3_upload_begin(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                        const struct dg_meta *meta, char *ret_token, struct dg_error *err);
 int dg_s3_upload_part(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,

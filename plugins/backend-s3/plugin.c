@@ -5,6 +5,7 @@
 #include "plugin.h"
 
 #include "bucket.h"
+#include "copy.h"
 #include "item.h"
 #include "lease.h"
 #include "list.h"
@@ -173,11 +174,18 @@ static int op_upload_abort(void *self, const struct dg_call *call, const struct 
   return dg_s3_upload_abort(self, call, item, token, err);
 }
 
+static int op_copy(void *self, const struct dg_call *call, const struct dg_item *from,
+                   struct dg_slice validator, const struct dg_item *to, const struct dg_meta *meta,
+                   struct dg_error *err)
+{
+  return dg_s3_copy(self, call, from, validator, to, meta, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
           DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT | DG_CAP_NATIVE_SEAL |
-          DG_CAP_NATIVE_UPLOAD,
+          DG_CAP_NATIVE_UPLOAD | DG_CAP_NATIVE_COPY,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,
@@ -203,6 +211,7 @@ static const struct dg_backend_ops ops = {
   .upload_part = op_upload_part,
   .upload_complete = op_upload_complete,
   .upload_abort = op_upload_abort,
+  .copy = op_copy,
 };
 
 #define MIB (INT64_C(1) << 20)

@@ -54,6 +54,9 @@ def parts_become_one_object():
 @case
 def single_parts_can_be_read():
     for key in ("whole.bin", "whole.zip"):
+        if storage_joins(key):
+            same(error_of(s3.get_object, Bucket="parts", Key=key, PartNumber=1)[0], 501)
+            continue
         sizes = [5 * MIB, 6 * MIB + 7, 1]
         whole = s3.get_object(Bucket="parts", Key=key)["Body"].read()
         at = 0
@@ -121,7 +124,12 @@ def parts_can_be_replaced_and_left_out():
     part("replaced", upload, 1, body(5 * MIB, 1))
     used = part("replaced", upload, 1, body(5 * MIB, 2))
     part("replaced", upload, 2, b"unused")
-    last = part("replaced", upload, 10000, b"last")
+    # Swift takes no more than a thousand parts.
+    last = part("replaced", upload, 1000 if has_store("swift") else 10000, b"last")
+    if storage_joins("replaced") and has_store("rgw"):  # which leaves no part out
+        same(error_of(complete, "replaced", upload, [used, last]), (400, "InvalidPart"))
+        s3.abort_multipart_upload(Bucket="parts", Key="replaced", UploadId=upload)
+        return
     complete("replaced", upload, [used, last])
     assert s3.get_object(Bucket="parts", Key="replaced")["Body"].read() == body(5 * MIB, 2) + b"last"
 
@@ -299,7 +307,7 @@ def checksums_of_parts_make_the_objects():
     want = base64.b64encode(zlib.crc32(joined).to_bytes(4, "big")).decode() + "-2"
     same(answer["ChecksumCRC32"], want)
     head = s3.head_object(Bucket="parts", Key="summed", ChecksumMode="ENABLED")
-    same(head["ChecksumCRC32"], want)
+    same(head.get("ChecksumCRC32"), None if storage_joins("summed") else want)
     upload = create("summed", ChecksumAlgorithm="CRC32")
     same(error_of(s3.upload_part, Bucket="parts", Key="summed", UploadId=upload, PartNumber=1,
                   Body=b"x", ChecksumCRC32="AAAAAA=="), (400, "BadDigest"))

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Multipart uploads that the storage joins itself: the parts of an object that can be
-no delta go to a real S3 server of other people as they come, once, and are an object of
-that server's own making in the end."""
+"""What the storage does by itself, over a real S3 server of other people. Multipart
+uploads: the parts of an object that can be no delta go there as they come, once, and are
+an object of that server's own making in the end. Copies: bytes that need not change do
+not come through the server."""
 import base64
 import threading
 import zlib
@@ -396,8 +397,9 @@ def parts_are_copied_into_an_upload():
          ["CreateMultipartUpload", "UploadPart", "UploadPart"])
     complete("copied.bin", upload, rows)
     assert read("copied.bin") == WHOLE
-    s3.copy_object(Bucket=B, Key="again.bin", CopySource={"Bucket": B, "Key": "copied.bin"})
-    same(s3.head_object(Bucket=B, Key="again.bin")["ETag"], etag_of(WHOLE))
+    answer = s3.copy_object(Bucket=B, Key="again.bin", CopySource={"Bucket": B, "Key": "copied.bin"})
+    same(s3.head_object(Bucket=B, Key="again.bin")["ETag"], answer["CopyObjectResult"]["ETag"])
+    assert read("again.bin") == WHOLE
     s3.copy_object(Bucket=B, Key="copied.bin", CopySource={"Bucket": B, "Key": "copied.bin"},
                    MetadataDirective="REPLACE", Metadata={"x": "y"})
     same(s3.head_object(Bucket=B, Key="copied.bin")["Metadata"], {"x": "y"})
@@ -547,6 +549,123 @@ def many_send_the_same_parts_at_once():
         known = {etag_of(data): data for data in candidates}
         assert read("race.bin") == b"".join(known[row["ETag"]] for row in rows)
     same(uploads_there(), [])
+
+
+def copied(key, source, bucket=B, source_bucket=B, **extra):
+    faulty.forget()
+    return s3.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": source_bucket,
+                                                             "Key": source}, **extra)
+
+
+@case
+def objects_are_copied_without_their_bytes():
+    data = body(3 * MIB, 40)
+    source = "c/fr\u00f6m +%41&.bin"
+    s3.put_object(Bucket=B, Key=source, Body=data, Metadata={"a": "1"}, ContentType="text/c",
+                  CacheControl="private")
+    s3.create_bucket(Bucket="other")
+    for bucket in (B, "other"):
+        answer = copied("c/to.bin", source, bucket)["CopyObjectResult"]
+        same(asked(), ["CopyObject"], bucket)
+        same(answer["ETag"], etag_of(data))
+        head = s3.get_object(Bucket=bucket, Key="c/to.bin")
+        assert head["Body"].read() == data
+        same((head["ETag"], head["Metadata"], head["ContentType"], head["CacheControl"],
+              head["LastModified"].replace(microsecond=0)),
+             (etag_of(data), {"a": "1"}, "text/c", "private",
+              answer["LastModified"].replace(microsecond=0)))
+        row = s3.list_objects_v2(Bucket=bucket, Prefix="c/to.bin")["Contents"][0]
+        same((row["Size"], row["ETag"], row["LastModified"]),
+             (len(data), etag_of(data), head["LastModified"]))
+        meta = up.head_object(Bucket=bucket, Key="c/to.bin")["Metadata"]
+        same((meta["dg-file-sha256"], meta["dg-original-name"], meta["user-a"]),
+             (sha256(data), "to.bin", "1"))
+    copied("c/new.bin", source, MetadataDirective="REPLACE", Metadata={"b": "2"})
+    same(asked(), ["CopyObject"])
+    head = s3.head_object(Bucket=B, Key="c/new.bin")
+    same((head["Metadata"], head["ContentType"]), ({"b": "2"}, "application/octet-stream"))
+    copied("c/new.bin", "whole.bin")
+    same(asked(), ["CopyObject"], "of an object that was joined")
+    head = s3.get_object(Bucket=B, Key="c/new.bin")
+    assert head["Body"].read() == WHOLE
+    same((head["Metadata"], head["ContentType"], head["CacheControl"]),
+         ({"colour": "green"}, "text/m", "private"))
+    row = s3.list_objects_v2(Bucket=B, Prefix="c/new.bin")["Contents"][0]
+    same((row["Size"], row["ETag"]), (len(WHOLE), head["ETag"]))
+
+
+@case
+def what_a_copy_stores_otherwise_is_carried():
+    one, two = versions(300000, 2)
+    for key, data in (("v/a.zip", one), ("v/b.zip", two), ("v/p.bin", one)):
+        s3.put_object(Bucket=B, Key=key, Body=data)
+    for source, target, data in (("v/b.zip", "v/b.bin", two), ("v/p.bin", "v/p.zip", one),
+                                 ("v/b.zip", "w/b.zip", two)):
+        copied(target, source)
+        assert "CopyObject" not in asked(), (source, target)
+        assert read(target) == data
+    other = Server(config=config(encryption("aesgcm")))
+    t3 = other.client()
+    t3.create_bucket(Bucket="sealcopy")
+    t3.put_object(Bucket="sealcopy", Key="a.bin", Body=one)
+    faulty.forget()
+    t3.copy_object(Bucket="sealcopy", Key="b.bin", CopySource="sealcopy/a.bin")
+    assert "CopyObject" not in asked(), asked()
+    assert t3.get_object(Bucket="sealcopy", Key="b.bin")["Body"].read() == one
+    # Sealed objects, read and written by a server that seals no more.
+    other.stop()
+    other.config = config({"encryption": {"mode": "none", "legacy_key": CRYPT_KEY,
+                                          "legacy_key_id": "e2e"}})
+    other.start()
+    faulty.forget()
+    t3.copy_object(Bucket="sealcopy", Key="c.bin", CopySource="sealcopy/a.bin")
+    assert t3.get_object(Bucket="sealcopy", Key="c.bin")["Body"].read() == one
+    assert up.get_object(Bucket="sealcopy", Key="c.bin")["Body"].read() == one, "in plain now"
+    other.drop()
+
+
+@case
+def a_copy_keeps_its_conditions_and_its_storages_encryption():
+    same(error_of(copied, "c/to.bin", "whole.bin", CopySourceIfMatch=etag_of(b"x")),
+         (412, "PreconditionFailed"))
+    same(error_of(copied, "c/to.bin", "none.bin"), (404, "NoSuchKey"))
+    same(error_of(copied, "c/to.bin", "whole.bin", bucket="no-such-bucket"), (404, "NoSuchBucket"))
+    other = Server(config=config(encryption("kms")))
+    t3 = other.client()
+    t3.create_bucket(Bucket="kmscopy")
+    t3.put_object(Bucket="kmscopy", Key="a.bin", Body=WHOLE)
+    faulty.forget()
+    answer = t3.copy_object(Bucket="kmscopy", Key="b.bin", CopySource="kmscopy/a.bin")
+    same(answer["CopyObjectResult"]["ETag"], etag_of(WHOLE))
+    assert t3.get_object(Bucket="kmscopy", Key="b.bin")["Body"].read() == WHOLE
+    same(up.head_object(Bucket="kmscopy", Key="b.bin")["ServerSideEncryption"], "aws:kms")
+    print("# encrypted by the storage: " + " ".join(asked()))
+    other.drop()
+
+
+@case
+def a_copy_whose_answer_is_lost_or_wrong_is_looked_for():
+    data = body(100000, 41)
+    s3.put_object(Bucket=B, Key="l/from.bin", Body=data)
+    for number, (rule, status) in enumerate((
+            ({"fault": "lost", "times": 1}, 200), ({"fault": "lost"}, 200),
+            ({"fault": "error_200", "times": 1}, 200), ({"fault": "error_200"}, 200),
+            ({"fault": "garbage"}, 200), ({"fault": "empty_200"}, 200),
+            ({"fault": "garbage", "done": False}, 500),
+            ({"fault": "error_200", "done": False}, 503), ({"fault": "etag"}, 500),
+            ({"fault": "status", "status": 501, "code": "NotImplemented"}, 200),
+            ({"fault": "status", "status": 400, "code": "InvalidRequest"}, 200))):
+        key = "l/%d.bin" % number
+        server.restart()  # no breaker is open
+        faulty.break_it(dict(rule, op="CopyObject"))
+        answer = server.request("PUT", "/native/" + key, headers={
+            "x-amz-copy-source": "/native/l/from.bin"})
+        assert faulty.fired(), rule
+        faulty.heal()
+        code = answer.code and {"InternalError": 500}.get(answer.code, 503)
+        same(code or answer.status, status, "%r: %r" % (rule, answer))
+        if status == 200:
+            assert read(key) == data, rule
 
 
 @case

@@ -111,6 +111,12 @@ def has_deltas(name=TARGET):
     return is_ours(name) and ":none:" not in name
 
 
+def storage_joins(key, name=TARGET):
+    """Is an upload of this name joined by the storage below our server?"""
+    return is_ours(name) and not has_store("fs", name) and not name.endswith(":aesgcm") \
+        and not (has_deltas(name) and key.endswith(".zip"))
+
+
 def serve():
     import shlex
     server = target(env=dict(setting.split("=", 1) for setting in sys.argv[1:]))

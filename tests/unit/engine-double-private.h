@@ -39,6 +39,9 @@ int double_store_step(struct double_store *store, struct dg_error *err);
 GHashTable *double_store_uploads(struct double_store *store);
 void double_upload_free(gpointer upload);
 
+int double_backend_copy(void *self, const struct dg_call *call, const struct dg_item *from,
+                        struct dg_slice validator, const struct dg_item *to,
+                        const struct dg_meta *meta, struct dg_error *err);
 int double_backend_upload_begin(void *self, const struct dg_call *call,
                                 const struct dg_item *item, const struct dg_meta *meta,
                                 char *ret_token, struct dg_error *err);

@@ -24,6 +24,7 @@ struct double_store {
   bool crash, crashed, failed;
   int open_streams;
   GHashTable *uploads;
+  uint32_t copies;
 };
 
 static void thing_free(gpointer value)
@@ -557,6 +558,39 @@ int double_backend_validate(void *self, const struct dg_call *call, const struct
   rc = enter_locked(store, /* changes= */ false, err);
   thing = rc == 0 ? find_locked(store, item->bucket, item->key, item->variant) : NULL;
   *ret_same = thing && dg_slice_equal(thing->meta->validator, validator);
+  g_mutex_unlock(&store->mutex);
+  return rc;
+}
+
+uint32_t double_store_copies(struct double_store *store)
+{
+  return store->copies;
+}
+
+int double_backend_copy(void *self, const struct dg_call *call, const struct dg_item *from,
+                        struct dg_slice validator, const struct dg_item *to,
+                        const struct dg_meta *meta, struct dg_error *err)
+{
+  struct double_store *store = self;
+  struct thing *thing;
+  int rc;
+
+  (void)call;
+  g_mutex_lock(&store->mutex);
+  rc = enter_locked(store, /* changes= */ true, err);
+  if (rc == 0)
+    rc = need_bucket_locked(store, to->bucket, err);
+  thing = rc == 0 ? find_locked(store, from->bucket, from->key, from->variant) : NULL;
+  if (rc == 0 && !thing)
+    rc = dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
+  else if (rc == 0 && !dg_slice_equal(thing->meta->validator, validator))
+    rc = dg_fail(err, DG_E_PRECONDITION_FAILED, "another version");
+  if (rc == 0) {
+    g_autoptr(GBytes) body = g_bytes_ref(thing->body);
+
+    put_locked(store, to->bucket, to->key, to->variant, body, meta);
+    store->copies++;
+  }
   g_mutex_unlock(&store->mutex);
   return rc;
 }

@@ -149,6 +149,7 @@ static struct dg_module *backend_module(struct double_store *store)
     .set_meta = double_backend_set_meta,
     .validate = double_backend_validate,
     .probe = double_backend_probe,
+    .copy = double_backend_copy,
     .upload_begin = double_backend_upload_begin,
     .upload_part = double_backend_upload_part,
     .upload_complete = double_backend_upload_complete,

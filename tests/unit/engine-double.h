@@ -45,6 +45,8 @@ void double_store_remove(struct double_store *store, const char *bucket, const c
                          uint32_t variant);
 void double_store_flip(struct double_store *store, const char *bucket, const char *key,
                        uint32_t variant, size_t at);
+/* Copies that the store made by itself. */
+uint32_t double_store_copies(struct double_store *store);
 /* Uploads that the store was told to join, and neither joined nor dropped. Not while
  * others use it. */
 uint32_t double_store_upload_count(struct double_store *store);
