@@ -82,23 +82,37 @@ void double_store_fail(struct double_store *store, uint64_t n, int32_t code, boo
 
 void double_store_revive(struct double_store *store)
 {
+  g_mutex_lock(&store->mutex);
   store->crashed = false;
   store->fail_at = 0;
+  g_mutex_unlock(&store->mutex);
 }
 
 uint64_t double_store_steps(struct double_store *store)
 {
-  return store->steps;
+  uint64_t steps;
+
+  g_mutex_lock(&store->mutex);
+  steps = store->steps;
+  g_mutex_unlock(&store->mutex);
+  return steps;
 }
 
 bool double_store_failed(struct double_store *store)
 {
-  return store->failed;
+  bool failed;
+
+  g_mutex_lock(&store->mutex);
+  failed = store->failed;
+  g_mutex_unlock(&store->mutex);
+  return failed;
 }
 
 void double_store_fail_reference(struct double_store *store, int32_t code)
 {
+  g_mutex_lock(&store->mutex);
   store->fail_reference = code;
+  g_mutex_unlock(&store->mutex);
 }
 
 int double_store_open_streams(struct double_store *store)
@@ -176,18 +190,25 @@ static void put_locked(struct double_store *store, struct dg_slice bucket, struc
 bool double_store_has(struct double_store *store, const char *bucket, const char *key,
                       uint32_t variant)
 {
-  return double_store_meta(store, bucket, key, variant) != NULL;
+  bool has;
+
+  g_mutex_lock(&store->mutex);
+  has = find_locked(store, dg_slice_str(bucket), dg_slice_str(key), variant) != NULL;
+  g_mutex_unlock(&store->mutex);
+  return has;
 }
 
 const struct dg_meta *double_store_meta(struct double_store *store, const char *bucket,
                                         const char *key, uint32_t variant)
 {
+  const struct dg_meta *meta;
   struct thing *thing;
 
   g_mutex_lock(&store->mutex);
   thing = find_locked(store, dg_slice_str(bucket), dg_slice_str(key), variant);
+  meta = thing ? thing->meta : NULL;
   g_mutex_unlock(&store->mutex);
-  return thing ? thing->meta : NULL;
+  return meta;
 }
 
 void double_store_put(struct double_store *store, const char *bucket, const char *key,
