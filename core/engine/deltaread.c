@@ -16,20 +16,27 @@
 #include "common/banned.h"
 
 #define DELTA_IN_MEMORY (1024u * 1024u) /* a smaller delta without a file is read at once */
+#define DELTA_HEAD (256u * 1024u)       /* what is read first of a larger one */
+#define SKIP_MAX (256u * 1024u)         /* read and dropped rather than asked for anew */
 #define SPOOL_MEMORY_BYTES (1024u * 1024u)
 
 /* ---- The delta's bytes ----------------------------------------------------------- */
 
-/* At rest in memory, in a local file, or on a backend that is asked for ranges. */
+/* At rest in memory, in a local file, or on a backend that is asked for ranges: for
+ * one that goes on to the end when all of the object is wanted, since windows are
+ * decoded in their order, else for each window. */
 struct delta_bytes {
   struct dg_source source;
-  GBytes *memory;
+  GBytes *memory; /* all of it, or its first bytes */
   int fd;
   uint64_t fd_offset;
   const struct dg_call *call;
   struct dg_backend *backend;
   char *bucket, *key;
   struct dg_meta *meta; /* of the version that all ranges must belong to */
+  bool to_end;
+  struct dg_reader *cursor; /* NULL: none is open */
+  uint64_t cursor_at;       /* the delta's offset that it gives next */
 };
 
 static int read_memory(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
@@ -67,39 +74,85 @@ static int read_file(void *self, uint64_t offset, void *buffer, size_t len, stru
   return 0;
 }
 
-static int read_ranges(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
+static void close_cursor(struct delta_bytes *bytes)
 {
-  const struct delta_bytes *bytes = self;
+  dg_reader_close(g_steal_pointer(&bytes->cursor));
+}
+
+/* One request from offset on. A reader over something else than the version of
+ * bytes->meta is refused. */
+static int open_cursor(struct delta_bytes *bytes, uint64_t offset, uint64_t len,
+                       struct dg_error *err)
+{
   struct dg_item item = {.bucket = dg_slice_str(bytes->bucket),
                          .key = dg_slice_str(bytes->key),
                          .variant = DG_VARIANT_DELTA};
-  struct dg_meta *now;
-  struct dg_reader *reader;
-  size_t got = 0;
+  struct dg_range range = {offset, bytes->to_end ? DG_TO_END : len};
+  struct dg_meta *now = dg_meta_new();
   bool same;
 
-  if (offset > bytes->source.size_bytes || len > bytes->source.size_bytes - offset)
-    return dg_fail(err, DG_E_CORRUPT, "the delta is too short");
-  if (len == 0)
-    return 0;
-  now = dg_meta_new();
-  if (dg_backend_get(bytes->backend, bytes->call, &item, (struct dg_range){offset, len}, now,
-                     &reader, err) < 0) {
+  close_cursor(bytes);
+  if (dg_backend_get(bytes->backend, bytes->call, &item, range, now, &bytes->cursor, err) < 0) {
+    bytes->cursor = NULL;
     dg_meta_unref(now);
     return -1;
   }
+  bytes->cursor_at = offset;
   same = dg_meta_same_version(bytes->meta, now);
   dg_meta_unref(now);
-  if (!same) {
-    dg_reader_close(reader);
-    return dg_fail(err, DG_E_IO, "the object was replaced while it was read");
-  }
-  if (dg_reader_read_full(reader, buffer, len, &got, err) < 0) {
-    dg_reader_close(reader);
+  if (same)
+    return 0;
+  close_cursor(bytes);
+  return dg_fail(err, DG_E_IO, "the object was replaced while it was read");
+}
+
+static int skip_to(struct delta_bytes *bytes, uint64_t offset, struct dg_error *err)
+{
+  g_autofree char *dropped = NULL;
+  size_t len = (size_t)(offset - bytes->cursor_at), got = 0;
+
+  if (len == 0)
+    return 0;
+  dropped = g_malloc(len);
+  if (dg_reader_read_full(bytes->cursor, dropped, len, &got, err) < 0)
+    return -1;
+  bytes->cursor_at += got;
+  return got == len ? 0 : dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+}
+
+static int read_cursor(struct delta_bytes *bytes, uint64_t offset, void *buffer, size_t len,
+                       struct dg_error *err)
+{
+  size_t got = 0;
+
+  if ((!bytes->cursor || offset < bytes->cursor_at || offset - bytes->cursor_at > SKIP_MAX) &&
+      open_cursor(bytes, offset, len, err) < 0)
+    return -1;
+  if (skip_to(bytes, offset, err) < 0 ||
+      dg_reader_read_full(bytes->cursor, buffer, len, &got, err) < 0) {
+    close_cursor(bytes);
     return -1;
   }
-  dg_reader_close(reader);
+  bytes->cursor_at += got;
+  if (!bytes->to_end || got < len)
+    close_cursor(bytes);
   return got == len ? 0 : dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+}
+
+static int read_ranges(void *self, uint64_t offset, void *buffer, size_t len, struct dg_error *err)
+{
+  struct delta_bytes *bytes = self;
+  size_t head_len = 0, from_head;
+  const char *head = bytes->memory ? g_bytes_get_data(bytes->memory, &head_len) : NULL;
+
+  if (offset > bytes->source.size_bytes || len > bytes->source.size_bytes - offset)
+    return dg_fail(err, DG_E_CORRUPT, "the delta is too short");
+  from_head = offset < head_len ? MIN(len, head_len - (size_t)offset) : 0;
+  if (from_head)
+    memcpy(buffer, head + offset, from_head);
+  if (from_head == len)
+    return 0;
+  return read_cursor(bytes, offset + from_head, (char *)buffer + from_head, len - from_head, err);
 }
 
 static void delta_bytes_clear(struct delta_bytes *bytes)
@@ -108,22 +161,60 @@ static void delta_bytes_clear(struct delta_bytes *bytes)
   if (bytes->fd >= 0)
     (void)close(bytes->fd);
   bytes->fd = -1;
+  close_cursor(bytes);
   g_free(bytes->bucket);
   g_free(bytes->key);
   dg_meta_unref(bytes->meta);
 }
 
-/* DG_E_NO_SUCH_KEY: not, or no longer, the version that meta describes. */
+/* Reads the first bytes of a delta without a file, up to max. */
+static int read_head(struct delta_bytes *bytes, struct dg_reader *reader, size_t max,
+                     struct dg_error *err)
+{
+  char *data = g_malloc(max);
+  size_t len = 0;
+  int rc = dg_reader_read_full(reader, data, max, &len, err);
+
+  bytes->memory = g_bytes_new_take(data, len);
+  return rc;
+}
+
+/* Opens the delta, or its first bytes. A layer that has made a file of it anyway
+ * (a body sealed in one piece is decrypted whole) is better asked for all at once. */
+static int open_first(const struct dg_call *call, const struct dg_route *route,
+                      const struct dg_item *item, bool *to_end, struct dg_meta *meta,
+                      struct dg_reader **ret_reader, struct dg_error *err)
+{
+  struct dg_range range = {0, *to_end ? DG_TO_END : DELTA_HEAD};
+  struct dg_error refused;
+  uint64_t offset, size;
+  int32_t fd;
+
+  if (dg_backend_get(route->backend, call, item, range, meta, ret_reader, err) < 0)
+    return -1;
+  if (*to_end || dg_reader_file_range(*ret_reader, &fd, &offset, &size, &refused) < 0)
+    return 0;
+  (void)close(fd);
+  dg_reader_close(*ret_reader);
+  dg_meta_clear(meta);
+  *to_end = true;
+  return dg_backend_get(route->backend, call, item, (struct dg_range){0, DG_TO_END}, meta,
+                        ret_reader, err);
+}
+
+/* whole: all of the object will be read. DG_E_NO_SUCH_KEY: not, or no longer, the
+ * version that meta describes. */
 static int delta_bytes_open(struct delta_bytes *bytes, const struct dg_call *call,
                             const struct dg_route *route, struct dg_slice key,
-                            const struct dg_meta *meta, struct dg_error *err)
+                            const struct dg_meta *meta, bool whole, struct dg_error *err)
 {
   struct dg_item item = dg_route_item(route, key, DG_VARIANT_DELTA);
+  bool small = meta->stored_size <= DELTA_IN_MEMORY;
+  bool to_end = whole || small || dg_backend_has(route->backend, DG_CAP_LOCAL_FILE);
   struct dg_meta *now = dg_meta_new();
   struct dg_reader *reader;
   int32_t fd;
-  int rc = dg_backend_get(route->backend, call, &item, (struct dg_range){0, DG_TO_END}, now,
-                          &reader, err);
+  int rc = open_first(call, route, &item, &to_end, now, &reader, err);
 
   if (rc < 0) {
     dg_meta_unref(now);
@@ -138,21 +229,23 @@ static int delta_bytes_open(struct delta_bytes *bytes, const struct dg_call *cal
              0) {
     bytes->fd = fd;
     bytes->source.read_at = read_file;
-  } else if (meta->stored_size <= DELTA_IN_MEMORY) {
-    size_t len = 0;
-    char *data = g_malloc(DELTA_IN_MEMORY);
-
-    rc = dg_reader_read_full(reader, data, DELTA_IN_MEMORY, &len, err);
-    bytes->memory = g_bytes_new_take(data, len);
-    bytes->source.size_bytes = len;
+  } else if (small) {
+    rc = read_head(bytes, reader, DELTA_IN_MEMORY, err);
+    bytes->source.size_bytes = g_bytes_get_size(bytes->memory);
     bytes->source.read_at = read_memory;
   } else {
+    rc = read_head(bytes, reader, DELTA_HEAD, err);
     bytes->call = call;
     bytes->backend = route->backend;
     bytes->bucket = g_strdup(route->bucket);
     bytes->key = dg_slice_dup(key);
     bytes->source.size_bytes = meta->stored_size;
     bytes->source.read_at = read_ranges;
+    bytes->to_end = whole;
+    if (rc == 0 && to_end) {
+      bytes->cursor_at = g_bytes_get_size(bytes->memory);
+      bytes->cursor = g_steal_pointer(&reader);
+    }
   }
   dg_reader_close(reader);
   return rc;
@@ -289,8 +382,10 @@ static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
       err->code = DG_E_CORRUPT;
     return -1;
   }
-  if (!info.verified)
+  if (!info.verified) {
+    self->delta.to_end = true;
     return open_unverified(self, meta, range, params.target_sha256, ret_reader, err);
+  }
   if (dg_codec_decode_range(self->codec, self->decoder, range, &self->plain, err) < 0) {
     self->plain = NULL;
     return -1;
@@ -317,7 +412,8 @@ int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
   self->bucket = dg_slice_dup(bucket);
   self->key = dg_slice_dup(key);
   self->delta.fd = -1;
-  if (delta_bytes_open(&self->delta, call, route, key, meta, err) < 0)
+  if (delta_bytes_open(&self->delta, call, route, key, meta,
+                       range.offset == 0 && range.length == meta->file_size, err) < 0)
     goto fail;
   if (!dg_hex_decode(meta->ref_sha256, self->ref_sha256, sizeof self->ref_sha256)) {
     (void)dg_fail(err, DG_E_CORRUPT, "the SHA-256 of the delta's reference is malformed");

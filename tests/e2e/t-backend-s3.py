@@ -52,6 +52,10 @@ def upstream_keys(bucket):
     return [row["Key"] for row in up.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
+def upstream_size(bucket, key):
+    return up.head_object(Bucket=bucket, Key=key)["ContentLength"]
+
+
 def passed(*operations):
     """How many requests of these kinds the upstream got since forget()."""
     return sum(1 for row in faulty.log() if row["operation"] in operations)
@@ -514,6 +518,24 @@ def many_clients_at_once_lose_nothing():
         thread.join()
     same(failures, [])
     same(len(rows(b)), 24)
+
+
+@case
+def a_large_delta_is_read_in_one_request():
+    name = bucket("stretched")
+    first = body(24 * MIB, 31)
+    second = first[:8 * MIB] + body(8 * MIB, 32) + first[16 * MIB:]
+    put(name, "d/1.tar", first)
+    put(name, "d/2.tar", second)
+    assert upstream_size(name, "d/2.tar.delta") > 8 * MIB
+    assert get(name, "d/2.tar").body == second  # the reference is in the cache from here on
+    faulty.forget()
+    assert get(name, "d/2.tar").body == second
+    same(passed("GetObject"), 1, "the whole object")
+    faulty.forget()
+    answer = get(name, "d/2.tar", Range="bytes=%d-%d" % (12 * MIB, 12 * MIB + 999))
+    assert answer.body == second[12 * MIB:12 * MIB + 1000]
+    assert passed("GetObject") <= 4, "a range asked %d times" % passed("GetObject")
 
 
 @case
