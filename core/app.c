@@ -43,6 +43,7 @@ struct dg_app {
   struct dg_access *access;
   struct dg_server_context context;
   struct dg_server *server;
+  bool serves_tls; /* as it was started; the snapshot may say otherwise since */
   uint64_t next_sweep_ms, next_look_ms;
   _Atomic uint64_t refused_seen; /* of dg_server_stats.refused_total, already counted */
   double hits_seen, misses_seen; /* at the last tick */
@@ -239,7 +240,8 @@ static int start_server(struct dg_app *app, struct dg_error *err)
   };
   if (dg_server_start(&params, &app->server, err) < 0)
     return -1;
-  if (s->tls.enabled)
+  app->serves_tls = s->tls.enabled;
+  if (app->serves_tls)
     say_certificate(app);
   dg_log_info(app->log, "ready", "DeltaGlider listening on %s://%s (port=%u)",
               s->tls.enabled ? "https" : "http", s->listen_addr, dg_server_port(app->server));
@@ -391,7 +393,7 @@ static int prepare(struct dg_app *app, struct dg_snapshot **ret_snapshot,
     g_ptr_array_add(living, ((struct retired *)link->data)->deployment);
   if (dg_snapshot_load(&app->load, app->table, ret_snapshot, err) < 0)
     return -1;
-  if ((app->snapshot->tls.enabled && dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0) ||
+  if (dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0 ||
       dg_deployment_new(&app->means, *ret_snapshot, living, ret_deployment, err) < 0) {
     dg_snapshot_unref(*ret_snapshot);
     return -1;
@@ -409,10 +411,8 @@ static void reload_certificates(struct dg_app *app, const struct dg_tls_config *
 {
   struct dg_error err = {0};
 
-  if (!app->snapshot->tls.enabled)
-    return;
-  if (!tls->enabled)
-    tls = &app->snapshot->tls;
+  if (!app->serves_tls || !tls->enabled)
+    return; /* whether there is TLS is for the next start */
   if (dg_server_reload_tls(app->server, tls, &err) < 0)
     dg_log_error(app->log, "reload", "The certificates stay as they are cause=\"%s\"", err.detail);
   else
@@ -444,6 +444,8 @@ void dg_app_reload(struct dg_app *app)
     reload_certificates(app, &old->tls);
     return;
   }
+  /* Needs a restart, all of it: half applied, some would be let in and others not. */
+  snapshot->authentication_none = old->authentication_none;
   retired = g_new0(struct retired, 1);
   retired->deployment = app->deployment;
   params = engine_params(app, snapshot, deployment);
@@ -451,7 +453,8 @@ void dg_app_reload(struct dg_app *app)
   g_queue_push_tail(&app->retired, retired);
   app->deployment = deployment;
   app->snapshot = snapshot;
-  dg_access_set_credentials(app->access, snapshot->access_key_id, snapshot->secret_access_key);
+  if (snapshot->access_key_id)
+    dg_access_set_credentials(app->access, snapshot->access_key_id, snapshot->secret_access_key);
   dg_log_set_level(app->log, snapshot->log_level);
   reload_certificates(app, &snapshot->tls);
   show_backends(app);

@@ -48,8 +48,6 @@ struct dg_engine {
 
 /* ---- Routing: engine.c, route.c ------------------------------------------- */
 
-struct dg_snapshot *dg_engine_snapshot(struct dg_engine *engine); /* transferred */
-
 /* Where a bucket lives, for the length of one operation. */
 struct dg_route {
   struct dg_view *view;                  /* shared; all below is borrowed from it */

@@ -216,6 +216,27 @@ def what_needs_a_restart_is_told():
 
 
 @case
+def tls_and_authentication_wait_for_a_restart_whole():
+    for change in ({"advanced": {"tls": {"enabled": True}}},
+                   {"access": {"authentication": "none"}}):
+        changed = configuration(buckets={"main": {"public": True}})
+        for section, options in change.items():
+            if section == "access":
+                changed["access"] = options
+            else:
+                changed[section].update(options)
+        log = server.reload(changed)
+        assert " reload.restart " in log, log
+        for _ in range(2):  # the second finds what the first has left
+            assert get("x") == b"on one"
+            assert server.request("GET", "/main/x", sign=False).body == b"on one"
+            assert server.request("PUT", "/main/x", body=b"", sign=False).status == 403
+            server.reload(changed)
+    server.reload(configuration())
+    assert get("x") == b"on one"
+
+
+@case
 def the_level_of_the_log_changes():
     def requests_are_logged():
         before = server.log().count("http.request")
