@@ -396,8 +396,8 @@ static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
 
 int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_route *route, struct dg_slice bucket, struct dg_slice key,
-                  struct dg_meta *meta, struct dg_range range, struct dg_reader **ret_reader,
-                  bool *ret_hit, struct dg_error *err)
+                  struct dg_meta *meta, struct dg_range range, bool *ret_deferred,
+                  struct dg_reader **ret_reader, bool *ret_hit, struct dg_error *err)
 {
   struct delta_reader *self;
   struct dg_reader *reader = NULL;
@@ -420,7 +420,8 @@ int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
     goto fail;
   }
   if (dg_refcache_open(engine->refs, call, route, engine->permits, dg_key_deltaspace(key),
-                       self->ref_sha256, DG_REF_FOR_DECODE, &self->ref, ret_hit, err) < 0) {
+                       self->ref_sha256, DG_REF_FOR_DECODE, ret_deferred, &self->ref, ret_hit,
+                       err) < 0) {
     self->ref = NULL;
     if (err->code == DG_E_NO_SUCH_KEY)
       (void)dg_fail(err, DG_E_CORRUPT, "the reference of the delta is missing");

@@ -120,6 +120,10 @@ struct dg_get_request {
   int (*resolve)(void *receiver, const struct dg_object_info *info, struct dg_range *range,
                  struct dg_error *err);
   void *receiver;
+  /* NULL: waits for a reference that another request loads. Else set when it would
+   * have to, with DG_E_SLOW_DOWN: the caller repeats the call from where waiting
+   * holds up nobody. */
+  bool *ret_deferred;
 };
 
 /* Metadata, the range chosen, and a reader over exactly that range.

@@ -126,11 +126,12 @@ const char *dg_checksum_extension(uint32_t kind);
 /* ---- Reading: read.c, deltaread.c ------------------------------------------ */
 
 /* [worker] A verified reader over a range of a delta object's plaintext.
- * Shares meta. *ret_hit: the reference was in memory. */
+ * Shares meta. *ret_hit: the reference was in memory. ret_deferred: as in
+ * dg_get_request. */
 int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_route *route, struct dg_slice bucket, struct dg_slice key,
-                  struct dg_meta *meta, struct dg_range range, struct dg_reader **ret_reader,
-                  bool *ret_hit, struct dg_error *err);
+                  struct dg_meta *meta, struct dg_range range, bool *ret_deferred,
+                  struct dg_reader **ret_reader, bool *ret_hit, struct dg_error *err);
 
 /* One log line and one metric for bytes that do not match their digest. */
 void dg_engine_report_corrupt(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,

@@ -195,7 +195,7 @@ int dg_put_encode_open(struct dg_put *put, struct dg_error *err)
   if (put->basis.exists &&
       dg_refcache_open(engine->refs, put->call, &put->route, engine->permits,
                        dg_key_deltaspace(put->key), put->basis.sha256, DG_REF_FOR_ENCODE,
-                       &request.ref, &hit, err) < 0) {
+                       /* ret_deferred= */ NULL, &request.ref, &hit, err) < 0) {
     if (err->code == DG_E_NO_SUCH_KEY)
       return 0; /* deleted just now: decided again under the lock */
     if (err->code != DG_E_CORRUPT)

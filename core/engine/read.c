@@ -23,6 +23,7 @@ struct look {
   struct dg_meta *meta;      /* owned; NULL: no such object */
   GBytes *body;              /* owned; the whole plaintext, from the cache */
   struct dg_reader *reader;  /* owned; over the whole of a passthrough, when it came for free */
+  bool *ret_deferred;        /* of the request; may be NULL */
 };
 
 static void look_reset(struct look *look)
@@ -423,7 +424,7 @@ static int open_bytes(struct dg_engine *engine, const struct dg_call *call, stru
   }
   if (dg_meta_is_delta(look->meta))
     rc = dg_delta_open(engine, call, &look->route, look->bucket, look->key, look->meta, want,
-                       &reader, ret_hit, err);
+                       look->ret_deferred, &reader, ret_hit, err);
   else
     rc = open_passthrough(engine, call, look, want, &reader, err);
   if (rc < 0)
@@ -474,7 +475,8 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_get_request *request, struct dg_object_info *ret_info,
                   struct dg_range *ret_range, struct dg_reader **ret_reader, struct dg_error *err)
 {
-  struct look look = {.bucket = request->bucket, .key = request->key};
+  struct look look = {
+    .bucket = request->bucket, .key = request->key, .ret_deferred = request->ret_deferred};
   struct dg_meta *blamed = NULL;
   bool refused = false;
   int rc = -1;

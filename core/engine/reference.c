@@ -20,6 +20,7 @@
 #define MAX_NOTES 4096u
 #define MAX_KEPT_BYTES (UINT64_C(32) << 30) /* of copies and indexes on disk, at the start */
 #define FILE_ALIGNMENT 4096u   /* what a codec may map */
+#define CANCEL_POLL_MS 100     /* nobody wakes a waiter whose client left */
 
 /* ABSENT -> LOADING -> READY; a failed load leaves the table again. */
 struct dg_ref {
@@ -288,25 +289,40 @@ static char *copy_path(const struct dg_refcache *cache, const uint8_t sha256[32]
   return g_strdup_printf("%s/%s.ref", cache->dir, hex);
 }
 
-/* A copy kept from before; -1 without an error when there is no good one. */
+/* The load ended for a reason of the request that made it, or one that may have
+ * gone by now: it says nothing about the reference. */
+static bool is_of_request(int32_t code)
+{
+  return code == DG_E_CANCELLED || code == DG_E_TIMEOUT || code == DG_E_SLOW_DOWN;
+}
+
+/* A copy kept from before; *ret_fd is -1 when there is no good one. Fails only when
+ * the request ends while the copy is checked. */
 static int open_copy(struct dg_refcache *cache, const struct dg_call *call,
-                     const uint8_t sha256[32], uint64_t *ret_size)
+                     const uint8_t sha256[32], int *ret_fd, uint64_t *ret_size,
+                     struct dg_error *err)
 {
   g_autofree char *path = copy_path(cache, sha256);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  struct dg_error err;
   struct stat st;
 
+  *ret_fd = -1;
   if (fd < 0)
-    return -1;
-  if (fstat(fd, &st) < 0 ||
-      check_file(cache, call, fd, 0, (uint64_t)st.st_size, sha256, &err) < 0) {
+    return 0;
+  if (fstat(fd, &st) < 0) {
     (void)close(fd);
-    (void)unlink(path); /* torn by a crash, or damaged: fetched again */
-    return -1;
+    return 0;
   }
+  if (check_file(cache, call, fd, 0, (uint64_t)st.st_size, sha256, err) < 0) {
+    (void)close(fd);
+    if (is_of_request(err->code))
+      return -1;
+    (void)unlink(path); /* torn by a crash, or damaged: fetched again */
+    return 0;
+  }
+  *ret_fd = fd;
   *ret_size = (uint64_t)st.st_size;
-  return fd;
+  return 0;
 }
 
 struct copy {
@@ -369,7 +385,8 @@ static int find_file(struct dg_refcache *cache, const struct dg_call *call,
 
   *ret_offset = 0;
   if (!dg_backend_has(route->backend, DG_CAP_LOCAL_FILE)) {
-    *ret_fd = open_copy(cache, call, sha256, ret_size);
+    if (open_copy(cache, call, sha256, ret_fd, ret_size, err) < 0)
+      return -1;
     if (*ret_fd >= 0)
       return 0;
   }
@@ -471,64 +488,117 @@ static GSList *drop_user_locked(struct dg_ref *ref)
   return evict_locked(cache, /* all= */ false);
 }
 
+/* Counts a look, once however often the request must look. */
+static void count_look_locked(struct dg_refcache *cache, bool hit)
+{
+  cache->hits += hit;
+  cache->misses += !hit;
+  dg_metrics_add(cache->metrics, hit ? DG_METRIC_CACHE_HITS_TOTAL : DG_METRIC_CACHE_MISSES_TOTAL,
+                 NULL, NULL, NULL, 1);
+}
+
+/* Loads a reference that the table does not have. */
+static int load_first(struct dg_refcache *cache, const struct dg_call *call,
+                      const struct dg_route *route, struct dg_permits *permits,
+                      struct dg_slice prefix, const struct ref_name *name, GSList **freed,
+                      struct dg_ref **ret_ref, struct dg_error *err)
+{
+  struct dg_ref *ref = g_new0(struct dg_ref, 1);
+  int rc;
+
+  ref->cache = cache;
+  ref->name = *name;
+  ref->users = 1;
+  ref->loading = true;
+  g_cond_init(&ref->loaded);
+  g_hash_table_insert(cache->entries, &ref->name, ref);
+  g_mutex_unlock(&cache->mutex);
+  rc = load(cache, call, route, permits, prefix, ref, err);
+  g_mutex_lock(&cache->mutex);
+  ref->loading = false;
+  g_cond_broadcast(&ref->loaded);
+  if (rc < 0) {
+    ref->failed = true;
+    ref->error = *err;
+    if (!ref->distrusted)
+      (void)g_hash_table_remove(cache->entries, &ref->name);
+    *freed = g_slist_concat(*freed, drop_user_locked(ref));
+  } else {
+    if (!ref->distrusted)
+      cache->bytes += ref->bytes;
+    *freed = g_slist_concat(*freed, evict_locked(cache, /* all= */ false));
+    *ret_ref = ref;
+  }
+  show_locked(cache);
+  return rc;
+}
+
+/* Waits while another request loads it, no longer than its own call may. */
+static int wait_loaded(struct dg_ref *ref, const struct dg_call *call, struct dg_error *err)
+{
+  while (ref->loading) {
+    if (dg_call_check(call, err) < 0)
+      return -1;
+    (void)g_cond_wait_until(&ref->loaded, &ref->cache->mutex,
+                            g_get_monotonic_time() + CANCEL_POLL_MS * 1000);
+  }
+  return 0;
+}
+
+/* Uses what the table has. *ret_ref is NULL when it must be looked for again, as the
+ * request that loaded it was ended. */
+static int use_found(struct dg_ref *ref, const struct dg_call *call, bool *ret_deferred,
+                     GSList **freed, struct dg_ref **ret_ref, struct dg_error *err)
+{
+  int rc;
+
+  *ret_ref = NULL;
+  if (ref->loading && ret_deferred) {
+    *ret_deferred = true;
+    return dg_fail(err, DG_E_SLOW_DOWN, "another request loads the reference");
+  }
+  if (ref->users++ == 0)
+    g_queue_unlink(&ref->cache->idle, &ref->idle_link);
+  rc = wait_loaded(ref, call, err);
+  if (rc == 0 && !ref->failed) {
+    *ret_ref = ref;
+    return 0;
+  }
+  if (rc == 0 && !is_of_request(ref->error.code)) {
+    *err = ref->error;
+    rc = -1;
+  }
+  *freed = g_slist_concat(*freed, drop_user_locked(ref));
+  return rc;
+}
+
 int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
                      const struct dg_route *route, struct dg_permits *permits,
                      struct dg_slice prefix, const uint8_t sha256[32], uint32_t purpose,
-                     struct dg_ref **ret_ref, bool *ret_hit, struct dg_error *err)
+                     bool *ret_deferred, struct dg_ref **ret_ref, bool *ret_hit,
+                     struct dg_error *err)
 {
   struct ref_name name = {.codec = route->codec, .purpose = purpose};
-  GSList *evicted = NULL;
-  struct dg_ref *ref;
+  struct dg_ref *ref = NULL;
+  GSList *freed = NULL;
+  bool counted = false;
   int rc = 0;
 
   memcpy(name.sha256, sha256, sizeof name.sha256);
   g_mutex_lock(&cache->mutex);
-  ref = find_locked(cache, &name);
-  *ret_hit = ref && !ref->loading;
-  cache->hits += *ret_hit;
-  cache->misses += !*ret_hit;
-  dg_metrics_add(cache->metrics,
-                 *ret_hit ? DG_METRIC_CACHE_HITS_TOTAL : DG_METRIC_CACHE_MISSES_TOTAL, NULL, NULL,
-                 NULL, 1);
-  if (ref) {
-    if (ref->users++ == 0)
-      g_queue_unlink(&cache->idle, &ref->idle_link);
-    while (ref->loading)
-      g_cond_wait(&ref->loaded, &cache->mutex);
-    if (ref->failed) {
-      *err = ref->error;
-      rc = -1;
-      evicted = drop_user_locked(ref);
+  while (rc == 0 && !ref) {
+    struct dg_ref *found = find_locked(cache, &name);
+
+    if (!counted) {
+      *ret_hit = found && !found->loading;
+      counted = true;
+      count_look_locked(cache, *ret_hit);
     }
-  } else {
-    ref = g_new0(struct dg_ref, 1);
-    ref->cache = cache;
-    ref->name = name;
-    ref->users = 1;
-    ref->loading = true;
-    g_cond_init(&ref->loaded);
-    g_hash_table_insert(cache->entries, &ref->name, ref);
-    g_mutex_unlock(&cache->mutex);
-    rc = load(cache, call, route, permits, prefix, ref, err);
-    g_mutex_lock(&cache->mutex);
-    ref->loading = false;
-    if (rc < 0) {
-      ref->failed = true;
-      ref->error = *err;
-      if (!ref->distrusted)
-        (void)g_hash_table_remove(cache->entries, &ref->name);
-      g_cond_broadcast(&ref->loaded);
-      evicted = drop_user_locked(ref);
-    } else {
-      if (!ref->distrusted)
-        cache->bytes += ref->bytes;
-      g_cond_broadcast(&ref->loaded);
-      evicted = evict_locked(cache, /* all= */ false);
-    }
-    show_locked(cache);
+    rc = found ? use_found(found, call, ret_deferred, &freed, &ref, err)
+               : load_first(cache, call, route, permits, prefix, &name, &freed, &ref, err);
   }
   g_mutex_unlock(&cache->mutex);
-  free_evicted(evicted);
+  free_evicted(freed);
   if (rc == 0)
     *ret_ref = ref;
   return rc;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* References at hand: verified, mapped, with the codec's index, shared by all
  * puts and gets. Named by the SHA-256 of their content, so an entry can never
- * be stale. Opening one is done once, however many wait for it. */
+ * be stale. Opening one is done once, however many wait for it; when the request
+ * that does it is ended, one of those that wait goes on. */
 #ifndef DG_CORE_ENGINE_REFERENCE_H
 #define DG_CORE_ENGINE_REFERENCE_H
 
@@ -29,11 +30,14 @@ void dg_refcache_free(struct dg_refcache *cache); /* every dg_ref closed; NULL i
 
 /* [worker] The reference of a deltaspace, whose content must have this SHA-256.
  * DG_E_NO_SUCH_KEY: there is none. DG_E_CORRUPT: it has another content.
- * *ret_hit: it was in memory. */
+ * *ret_hit: it was in memory.
+ * ret_deferred: NULL, or set, with DG_E_SLOW_DOWN, when another request loads it and
+ * this one would have to wait. Waits end with the call (DG_E_CANCELLED, _TIMEOUT). */
 int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
                      const struct dg_route *route, struct dg_permits *permits,
                      struct dg_slice prefix, const uint8_t sha256[32], uint32_t purpose,
-                     struct dg_ref **ret_ref, bool *ret_hit, struct dg_error *err);
+                     bool *ret_deferred, struct dg_ref **ret_ref, bool *ret_hit,
+                     struct dg_error *err);
 void dg_ref_close(struct dg_ref *ref); /* [worker] NULL is fine */
 const struct dg_codec_ref *dg_ref_codec(const struct dg_ref *ref);
 

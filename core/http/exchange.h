@@ -14,7 +14,9 @@
  *   worker  handler->release                          (always, last, exactly once)
  *
  * A callback that returns -1 with err turns into the S3 error of that code,
- * unless response bytes have left already: then the connection is cut. */
+ * unless response bytes have left already: then the connection is cut. With one
+ * exception: when finish() sets x->deferred, it is called once more, as a bulk job,
+ * of which there are never so many that nothing else is served. */
 #ifndef DG_CORE_HTTP_EXCHANGE_H
 #define DG_CORE_HTTP_EXCHANGE_H
 
@@ -91,6 +93,8 @@ struct dg_exchange {
   } payload;
   struct dg_response response;
   void *op;                     /* the handler's own state */
+  bool may_defer;               /* finish() may set deferred: it is not in a bulk job yet */
+  bool deferred;                /* finish() would have to wait for another request */
   /* For the log line. */
   uint64_t bytes_sent;
   struct dg_error error;        /* code != 0: why it failed */

@@ -186,7 +186,8 @@ static int get_finish(struct dg_exchange *x, struct dg_error *err)
   struct dg_object_info info = {0};
   struct selection s = {.x = x};
   struct dg_get_request request = {
-      .bucket = x->target.bucket, .key = x->target.key, .resolve = resolve, .receiver = &s};
+      .bucket = x->target.bucket, .key = x->target.key, .resolve = resolve, .receiver = &s,
+      .ret_deferred = x->may_defer ? &x->deferred : NULL};
   struct dg_range range = {0, 0};
   struct dg_reader *reader = NULL;
   int result = 0;

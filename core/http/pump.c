@@ -59,6 +59,7 @@ static int finish(struct dg_stream *stream, struct dg_error *err)
   struct dg_exchange *x = &stream->x;
 
   stream->finished = true;
+  x->may_defer = !stream->job.bulk && !stream->payload;
   if (stream->payload && dg_payload_end(stream->payload, err) < 0)
     return -1;
   if (x->response.status == 0 && x->handler->finish(x, err) < 0)
@@ -221,14 +222,30 @@ static void answer_error(struct dg_stream *stream, const struct dg_error *err)
   }
 }
 
+/* What waits for other requests may occupy most of the workers, never all: it goes
+ * behind the others, and into the queue of bulk jobs. Its deadline stays. */
+static bool defer(struct dg_stream *stream)
+{
+  if (!stream->x.deferred)
+    return false;
+  stream->x.deferred = false;
+  stream->finished = false;
+  stream->job.bulk = true;
+  dg_pool_submit(stream->loop->gate->pool, &stream->job);
+  return true;
+}
+
 void dg_pump_run(struct dg_job *job)
 {
   struct dg_stream *stream = (struct dg_stream *)((char *)job - offsetof(struct dg_stream, job));
   struct dg_exchange *x = &stream->x;
   struct dg_error err = {0};
 
-  if (x->response.status == 0 && take_request(stream, &err) < 0)
+  if (x->response.status == 0 && take_request(stream, &err) < 0) {
+    if (defer(stream))
+      return;
     answer_error(stream, &err);
+  }
   g_clear_pointer(&stream->input, dg_block_free);
   if (x->response.status != 0 && x->response.reader && !cancelled(stream) &&
       give_response(stream, &err) < 0)

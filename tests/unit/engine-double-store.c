@@ -25,6 +25,9 @@ struct double_store {
   int open_streams;
   GHashTable *uploads;
   uint32_t copies;
+  GCond held_changed;
+  bool hold_references;
+  uint32_t held; /* gets of references that wait */
 };
 
 static void thing_free(gpointer value)
@@ -47,6 +50,7 @@ struct double_store *double_store_new(uint64_t caps)
   struct double_store *store = g_new0(struct double_store, 1);
 
   g_mutex_init(&store->mutex);
+  g_cond_init(&store->held_changed);
   store->caps = caps;
   store->things = g_tree_new_full(compare, NULL, (GDestroyNotify)g_bytes_unref, thing_free);
   store->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -61,8 +65,34 @@ void double_store_free(struct double_store *store)
   g_tree_unref(store->things);
   g_hash_table_unref(store->buckets);
   g_hash_table_unref(store->uploads);
+  g_cond_clear(&store->held_changed);
   g_mutex_clear(&store->mutex);
   g_free(store);
+}
+
+void double_store_hold_references(struct double_store *store, bool hold)
+{
+  g_mutex_lock(&store->mutex);
+  store->hold_references = hold;
+  g_cond_broadcast(&store->held_changed);
+  g_mutex_unlock(&store->mutex);
+}
+
+void double_store_wait_held(struct double_store *store, uint32_t count)
+{
+  g_mutex_lock(&store->mutex);
+  while (store->held < count)
+    g_cond_wait(&store->held_changed, &store->mutex);
+  g_mutex_unlock(&store->mutex);
+}
+
+static void stay_held_locked(struct double_store *store)
+{
+  store->held++;
+  g_cond_broadcast(&store->held_changed);
+  while (store->hold_references)
+    g_cond_wait(&store->held_changed, &store->mutex);
+  store->held--;
 }
 
 uint64_t double_store_caps(const struct double_store *store)
@@ -478,6 +508,8 @@ int double_backend_get(void *self, const struct dg_call *call, const struct dg_i
   rc = enter_locked(store, /* changes= */ false, err);
   if (rc == 0)
     rc = need_bucket_locked(store, item->bucket, err);
+  if (rc == 0 && item->variant == DG_VARIANT_REFERENCE && store->hold_references)
+    stay_held_locked(store);
   if (rc == 0 && item->variant == DG_VARIANT_REFERENCE && store->fail_reference) {
     rc = dg_fail(err, store->fail_reference, "fails as asked");
     store->fail_reference = 0;
