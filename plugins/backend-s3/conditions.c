@@ -61,8 +61,10 @@ static int send_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   int rc;
 
   dg_s3_request_init(&request, attempt->method, bucket, name);
-  if (strcmp(attempt->method, "PUT") == 0)
+  if (strcmp(attempt->method, "PUT") == 0) {
+    dg_s3_request_seal(s3, &request);
     dg_s3_request_text(&request, DG_SLICE("x"));
+  }
   if (attempt->header)
     dg_s3_request_header(&request, attempt->header, dg_slice_str(attempt->value));
   if (attempt->signed_at_s) {

@@ -290,6 +290,7 @@ static int put_lease(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_
   int rc;
 
   dg_s3_request_init(&request, "PUT", dg_slice_str(lease->bucket), dg_slice_str(lease->name));
+  dg_s3_request_seal(s3, &request);
   dg_s3_request_header(&request, etag ? "if-match" : "if-none-match",
                        etag ? dg_slice_str(match) : DG_SLICE("*"));
   dg_s3_request_text(&request, dg_slice_str(text));

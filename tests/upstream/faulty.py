@@ -16,11 +16,12 @@ A rule is a map:
     fault    a name from below; always
     op       a pattern of S3 operations, as UploadPart or *Multipart*; default *
     key      a regular expression searched for in the key
+    has, lacks  a header that the request must have, or must not have
     skip     this many matching requests pass first; default 0
     times    then it fires this often; default for ever
     bytes    body bytes that pass before it happens; default 0
     ms       a time; default 60000
-    status, code, retry_after    of a made-up answer; default 500 InternalError
+    status, code, message, retry_after    of a made-up answer; default 500 InternalError
     done     false: error_200, garbage and empty_200 answer without asking the upstream
 
 The first rule that matches and is not used up fires. Faults:
@@ -63,7 +64,16 @@ ANSWERED = ("delay_answer", "status_done", "lost", "reset_answer", "stall_answer
             "trickle", "short_length", "long_length", "etag", "flip", "error_200", "garbage",
             "empty_200")
 STATUS_TEXT = {500: "Internal Server Error", 503: "Service Unavailable", 429: "Too Many Requests",
-               200: "OK", 403: "Forbidden", 502: "Bad Gateway", 504: "Gateway Timeout"}
+               200: "OK", 400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway",
+               504: "Gateway Timeout"}
+
+
+def fits(rule, request):
+    headers = request.head.values
+    return fnmatch.fnmatchcase(request.operation, rule.get("op", "*")) \
+        and re.search(rule.get("key", ""), request.key) is not None \
+        and ("has" not in rule or rule["has"] in headers) \
+        and rule.get("lacks") not in headers
 
 
 class Rules:
@@ -84,8 +94,7 @@ class Rules:
         """The rule that fires for a request, counted as fired; or None."""
         with self.mutex:
             for rule in self.rules:
-                if not fnmatch.fnmatchcase(request.operation, rule.get("op", "*")) \
-                        or not re.search(rule.get("key", ""), request.key):
+                if not fits(rule, request):
                     continue
                 rule["seen"] += 1
                 if rule["seen"] > rule.get("skip", 0) \
@@ -118,8 +127,8 @@ class Answer:
 
 
 def made_up(rule, status=None):
-    text = "<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>made up</Message></Error>" \
-        % rule.get("code", "InternalError")
+    text = "<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>%s</Message></Error>" \
+        % (rule.get("code", "InternalError"), rule.get("message", "made up"))
     lines = [("Content-Type", "application/xml")]
     if "retry_after" in rule:
         lines.append(("Retry-After", str(rule["retry_after"])))
