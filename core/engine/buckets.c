@@ -12,36 +12,52 @@ struct bucket_merge {
   GTree *rows; /* name -> int64_t * created; sorted, each once */
 };
 
-/* The name clients use for a bucket of one backend: an alias reversed. */
-static const char *client_name(const struct bucket_merge *merge, const char *real)
+static bool is_here(const struct bucket_merge *merge, const struct dg_bucket_config *policy)
 {
-  GHashTableIter iter;
-  gpointer value;
+  const char *backend = policy->backend ? policy->backend : merge->default_backend;
 
-  if (!merge->snapshot->buckets)
-    return real;
-  g_hash_table_iter_init(&iter, merge->snapshot->buckets);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    const struct dg_bucket_config *policy = value;
-    const char *backend = policy->backend ? policy->backend : merge->default_backend;
-
-    if (policy->alias && strcmp(policy->alias, real) == 0 && backend &&
-        strcmp(backend, merge->backend_name) == 0)
-      return policy->name;
-  }
-  return real;
+  return backend && strcmp(backend, merge->backend_name) == 0;
 }
 
 /* The backend that comes first keeps a name that another one has, too. */
+static void merge_name(const struct bucket_merge *merge, const char *name, int64_t created_at_s)
+{
+  if (!g_tree_lookup(merge->rows, name))
+    g_tree_insert(merge->rows, g_strdup(name), g_memdup2(&created_at_s, sizeof created_at_s));
+}
+
+/* Under each name that clients have for a bucket of one backend: its aliases reversed,
+ * and its own if it has no alias, or an entry besides. */
+static void merge_row(const struct bucket_merge *merge, const struct dg_bucket_seen *seen)
+{
+  GHashTable *policies = merge->snapshot->buckets;
+  const struct dg_bucket_config *own;
+  bool is_named = false;
+  GHashTableIter iter;
+  gpointer value;
+
+  if (!policies) {
+    merge_name(merge, seen->name, seen->created_at_s);
+    return;
+  }
+  own = g_hash_table_lookup(policies, seen->name);
+  g_hash_table_iter_init(&iter, policies);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const struct dg_bucket_config *policy = value;
+
+    if (!policy->alias || strcmp(policy->alias, seen->name) != 0 || !is_here(merge, policy))
+      continue;
+    merge_name(merge, policy->name, seen->created_at_s);
+    is_named = true;
+  }
+  if (!is_named || (own && !own->alias && is_here(merge, own)))
+    merge_name(merge, seen->name, seen->created_at_s);
+}
+
 static void merge_rows(const struct bucket_merge *merge, const GPtrArray *rows)
 {
-  for (guint i = 0; rows && i < rows->len; i++) {
-    const struct dg_bucket_seen *seen = rows->pdata[i];
-    const char *name = client_name(merge, seen->name);
-
-    if (!g_tree_lookup(merge->rows, name))
-      g_tree_insert(merge->rows, g_strdup(name), g_memdup2(&seen->created_at_s, sizeof(int64_t)));
-  }
+  for (guint i = 0; rows && i < rows->len; i++)
+    merge_row(merge, rows->pdata[i]);
 }
 
 static gint compare_names(gconstpointer a, gconstpointer b, gpointer unused)

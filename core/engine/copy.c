@@ -153,9 +153,9 @@ static int update_locked(struct dg_engine *engine, const struct dg_call *call,
     if (meta) {
       dg_put_set_created(meta, &found);
       item = dg_route_item(route, request->key, meta->variant);
-      dg_metacache_write_begin(engine->metacache, request->bucket, request->key);
+      dg_metacache_write_begin(engine->metacache, dg_slice_str(route->bucket), request->key);
       rc = dg_backend_set_meta(route->backend, call, &item, meta, err);
-      dg_metacache_write_end(engine->metacache, request->bucket, request->key);
+      dg_metacache_write_end(engine->metacache, dg_slice_str(route->bucket), request->key);
     }
   }
   if (rc == 0) {

@@ -94,13 +94,13 @@ static int remove_object(struct dg_engine *engine, const struct dg_route *route,
 
   if (dg_quota_begin(engine, call, route, bucket, key, found, (struct dg_use){0}, &change, err) < 0)
     return -1;
-  dg_metacache_write_begin(engine->metacache, bucket, key);
+  dg_metacache_write_begin(engine->metacache, dg_slice_str(route->bucket), key);
   /* The older one first: a crash in between must not bring it back. */
   rc = remove_variant(route, call, key, found->hidden, err);
   if (rc == 0)
     rc = remove_variant(route, call, key, found->meta, err);
   dg_quota_end(&change, rc == 0);
-  dg_metacache_write_end(engine->metacache, bucket, key);
+  dg_metacache_write_end(engine->metacache, dg_slice_str(route->bucket), key);
   return rc;
 }
 

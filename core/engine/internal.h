@@ -66,6 +66,8 @@ int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct d
 /* The same though the backend may be gated: to know where, not to call it. */
 int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                   struct dg_route *ret_route, struct dg_error *err);
+/* [any] The same without asking anybody: false when somebody would have to be. */
+bool dg_route_known(struct dg_engine *engine, struct dg_slice bucket, struct dg_route *ret_route);
 /* A copy that outlives the operation: clear it too. */
 void dg_route_copy(const struct dg_route *route, struct dg_route *ret_copy);
 void dg_route_clear(struct dg_route *route);

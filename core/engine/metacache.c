@@ -15,7 +15,8 @@
 struct entry {
   struct entry *hash_next;
   struct entry *newer, *older; /* least recently used last */
-  uint64_t hash;
+  uint64_t hash; /* of the name alone: whoever writes finds every home's entry */
+  const void *home;
   struct dg_meta *meta;
   GBytes *body;
   uint64_t confirmed_mono_ms;
@@ -102,15 +103,17 @@ static struct slot *slot_of(struct shard *shard, uint64_t hash)
   return &shard->slots[(hash >> 8) % SLOT_COUNT];
 }
 
-static struct entry **find_locked(struct shard *shard, uint64_t hash, struct dg_slice bucket,
-                                  struct dg_slice key)
+/* home NULL: whosever. */
+static struct entry **find_locked(struct shard *shard, uint64_t hash, const void *home,
+                                  struct dg_slice bucket, struct dg_slice key)
 {
   struct entry **link = &shard->heads[(hash >> 16) & (shard->head_count - 1)];
 
   for (; *link; link = &(*link)->hash_next) {
     const struct entry *entry = *link;
 
-    if (entry->hash == hash && entry->bucket_len == bucket.len &&
+    if (entry->hash == hash && (!home || entry->home == home) &&
+        entry->bucket_len == bucket.len &&
         entry->name_len == bucket.len + 1 + key.len &&
         memcmp(entry->name, bucket.data, bucket.len) == 0 &&
         (key.len == 0 || memcmp(entry->name + bucket.len + 1, key.data, key.len) == 0))
@@ -249,8 +252,8 @@ static bool is_fresh(const struct entry *entry)
   return dg_time_mono_ms() - entry->confirmed_mono_ms < DG_METACACHE_FRESH_MS;
 }
 
-bool dg_metacache_get(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                      struct dg_cached *ret_cached)
+bool dg_metacache_get(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                      struct dg_slice key, struct dg_cached *ret_cached)
 {
   uint64_t hash = hash_name(cache, bucket, key);
   struct shard *shard = shard_of(cache, hash);
@@ -258,14 +261,14 @@ bool dg_metacache_get(struct dg_metacache *cache, struct dg_slice bucket, struct
   bool found;
 
   g_mutex_lock(&shard->mutex);
-  link = find_locked(shard, hash, bucket, key);
+  link = find_locked(shard, hash, home, bucket, key);
   if (*link && !is_fresh(*link) && (*link)->meta->validator.len == 0)
     remove_locked(shard, link);
   else if (*link && shard->newest != *link) {
     unchain_locked(shard, *link);
     chain_newest_locked(shard, *link);
   }
-  link = find_locked(shard, hash, bucket, key);
+  link = find_locked(shard, hash, home, bucket, key);
   found = *link != NULL;
   if (found)
     *ret_cached = (struct dg_cached){.meta = dg_meta_ref((*link)->meta),
@@ -295,8 +298,8 @@ static bool ticket_holds_locked(struct shard *shard, uint64_t hash, uint64_t tic
   return slot->writers == 0 && slot->generation == ticket;
 }
 
-void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                      uint64_t ticket, struct dg_meta *meta, GBytes *body)
+void dg_metacache_put(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                      struct dg_slice key, uint64_t ticket, struct dg_meta *meta, GBytes *body)
 {
   uint64_t hash = hash_name(cache, bucket, key);
   struct shard *shard = shard_of(cache, hash);
@@ -310,6 +313,7 @@ void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct
     body = NULL;
   entry = g_malloc0(sizeof *entry + name_len);
   entry->hash = hash;
+  entry->home = home;
   entry->meta = dg_meta_ref(meta);
   entry->body = body ? g_bytes_ref(body) : NULL;
   entry->confirmed_mono_ms = dg_time_mono_ms();
@@ -322,7 +326,7 @@ void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct
 
   g_mutex_lock(&shard->mutex);
   if (ticket_holds_locked(shard, hash, ticket)) {
-    link = find_locked(shard, hash, bucket, key);
+    link = find_locked(shard, hash, home, bucket, key);
     if (*link)
       remove_locked(shard, link);
     grow_locked(shard);
@@ -344,15 +348,15 @@ void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct
   }
 }
 
-void dg_metacache_confirm(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                          uint64_t ticket, const struct dg_meta *meta)
+void dg_metacache_confirm(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                          struct dg_slice key, uint64_t ticket, const struct dg_meta *meta)
 {
   uint64_t hash = hash_name(cache, bucket, key);
   struct shard *shard = shard_of(cache, hash);
   struct entry *entry;
 
   g_mutex_lock(&shard->mutex);
-  entry = *find_locked(shard, hash, bucket, key);
+  entry = *find_locked(shard, hash, home, bucket, key);
   if (entry && entry->meta == meta && ticket_holds_locked(shard, hash, ticket))
     entry->confirmed_mono_ms = dg_time_mono_ms();
   g_mutex_unlock(&shard->mutex);
@@ -368,8 +372,7 @@ static void forget(struct dg_metacache *cache, struct dg_slice bucket, struct dg
   g_mutex_lock(&shard->mutex);
   slot_of(shard, hash)->generation++;
   slot_of(shard, hash)->writers += (uint32_t)writers;
-  link = find_locked(shard, hash, bucket, key);
-  if (*link)
+  while (*(link = find_locked(shard, hash, /* home= */ NULL, bucket, key)))
     remove_locked(shard, link);
   g_mutex_unlock(&shard->mutex);
 }

@@ -5,7 +5,12 @@
  * served as it is for DG_METACACHE_FRESH_MS after that; later it must be
  * confirmed again by its validator. Writes through this server take the entry
  * out at once: between write_begin() and write_end() nothing is kept for that
- * key, and what a reader fetched before the write ended is refused. */
+ * key, and what a reader fetched before the write ended is refused.
+ *
+ * `bucket` is the name the bucket has on its backend, and `home` that backend: an
+ * address that is compared and nothing else. Clients may reach one bucket by several
+ * names and through several backends, and two backends may have buckets of one name.
+ * So who looks asks for one home; who writes takes out what any home holds. */
 #ifndef DG_CORE_ENGINE_METACACHE_H
 #define DG_CORE_ENGINE_METACACHE_H
 
@@ -35,8 +40,8 @@ struct dg_cached {
 void dg_cached_clear(struct dg_cached *cached);
 
 /* [any] True if there is an entry. */
-bool dg_metacache_get(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                      struct dg_cached *ret_cached);
+bool dg_metacache_get(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                      struct dg_slice key, struct dg_cached *ret_cached);
 
 /* [any] Before asking the backend: the moment of the question. */
 uint64_t dg_metacache_ticket(struct dg_metacache *cache, struct dg_slice bucket,
@@ -44,11 +49,11 @@ uint64_t dg_metacache_ticket(struct dg_metacache *cache, struct dg_slice bucket,
 /* [any] Keeps meta (shared) and body (shared, or NULL) unless a write came
  * between. meta must not change any more. Without a validator the entry ends
  * with its freshness. */
-void dg_metacache_put(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                      uint64_t ticket, struct dg_meta *meta, GBytes *body);
+void dg_metacache_put(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                      struct dg_slice key, uint64_t ticket, struct dg_meta *meta, GBytes *body);
 /* [any] The backend still holds what `meta` says: fresh again. */
-void dg_metacache_confirm(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key,
-                          uint64_t ticket, const struct dg_meta *meta);
+void dg_metacache_confirm(struct dg_metacache *cache, const void *home, struct dg_slice bucket,
+                          struct dg_slice key, uint64_t ticket, const struct dg_meta *meta);
 /* [any] Forgets one key. */
 void dg_metacache_drop(struct dg_metacache *cache, struct dg_slice bucket, struct dg_slice key);
 /* [any] Forgets everything, and refuses what readers have fetched until now. */

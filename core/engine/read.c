@@ -15,7 +15,8 @@
  * opened. Looking again is then the answer, a few times. */
 #define ATTEMPTS 4
 
-/* What one attempt knows. */
+/* What one attempt knows. The cache goes by where the object lies: clients may have
+ * several names for it. */
 struct look {
   struct dg_slice bucket, key; /* as the client named them */
   struct dg_route route;
@@ -60,11 +61,23 @@ static int find_in_backend(const struct dg_call *call, struct look *look, struct
  * looked for again, and what was found must still be there after the look. A GET
  * that opens it sees that for itself. */
 
+static struct dg_slice real_bucket(const struct look *look)
+{
+  return dg_slice_str(look->route.bucket);
+}
+
+static bool get_cached(struct dg_engine *engine, const struct look *look,
+                       struct dg_cached *ret_cached)
+{
+  return dg_metacache_get(engine->metacache, look->route.backend, real_bucket(look), look->key,
+                          ret_cached);
+}
+
 static void take_cached_body(struct dg_engine *engine, struct look *look)
 {
   struct dg_cached cached = {0};
 
-  if (!dg_metacache_get(engine->metacache, look->bucket, look->key, &cached))
+  if (!get_cached(engine, look, &cached))
     return;
   if (cached.body && dg_meta_same_version(cached.meta, look->meta))
     look->body = g_steal_pointer(&cached.body);
@@ -113,7 +126,7 @@ static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, 
   bool same = false;
   struct dg_error err;
 
-  if (!dg_metacache_get(engine->metacache, look->bucket, look->key, &cached))
+  if (!get_cached(engine, look, &cached))
     return false;
   if (!cached.fresh) {
     struct dg_item item = dg_route_item(&look->route, look->key, cached.meta->variant);
@@ -124,7 +137,8 @@ static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, 
       dg_cached_clear(&cached);
       return false;
     }
-    dg_metacache_confirm(engine->metacache, look->bucket, look->key, look->ticket, cached.meta);
+    dg_metacache_confirm(engine->metacache, look->route.backend, real_bucket(look), look->key,
+                         look->ticket, cached.meta);
   }
   look->meta = g_steal_pointer(&cached.meta);
   look->body = g_steal_pointer(&cached.body);
@@ -178,7 +192,7 @@ static int look_in_backend(const struct dg_call *call, struct look *look, bool w
 static int look_up(struct dg_engine *engine, const struct dg_call *call, struct look *look,
                    bool use_cache, bool with_reader, struct dg_error *err)
 {
-  look->ticket = dg_metacache_ticket(engine->metacache, look->bucket, look->key);
+  look->ticket = dg_metacache_ticket(engine->metacache, real_bucket(look), look->key);
   if (dg_backend_is_shared(look->route.backend)) {
     if (look_while_shared(engine, call, look, use_cache, with_reader, err) < 0)
       return -1;
@@ -201,7 +215,8 @@ static void keep(struct dg_engine *engine, const struct look *look, GBytes *body
 {
   /* The bucket may be on another backend by now. */
   if (!g_atomic_int_get(&look->route.view->superseded))
-    dg_metacache_put(engine->metacache, look->bucket, look->key, look->ticket, look->meta, body);
+    dg_metacache_put(engine->metacache, look->route.backend, real_bucket(look), look->key,
+                     look->ticket, look->meta, body);
 }
 
 int dg_engine_head(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
@@ -229,19 +244,21 @@ int dg_engine_head(struct dg_engine *engine, const struct dg_call *call, struct 
 int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struct dg_slice key,
                          struct dg_object_info *ret_info, GBytes **ret_body)
 {
+  struct look look = {.bucket = bucket, .key = key};
   struct dg_cached cached = {0};
+  int found = 0;
 
-  if (engine->leases || !dg_metacache_get(engine->metacache, bucket, key, &cached))
+  if (engine->leases || !dg_route_known(engine, bucket, &look.route))
     return 0;
-  if (!cached.fresh || !cached.body) {
-    dg_cached_clear(&cached);
-    return 0;
+  if (get_cached(engine, &look, &cached) && cached.fresh && cached.body) {
+    dg_object_info_fill(ret_info, cached.meta);
+    ret_info->cache_hit = true;
+    *ret_body = g_steal_pointer(&cached.body);
+    found = 1;
   }
-  dg_object_info_fill(ret_info, cached.meta);
-  ret_info->cache_hit = true;
-  *ret_body = g_steal_pointer(&cached.body);
   dg_cached_clear(&cached);
-  return 1;
+  look_clear(&look);
+  return found;
 }
 
 /* ---- Opening a passthrough --------------------------------------------------- */
@@ -496,7 +513,7 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
     look_reset(&look);
     if (rc == 0 || refused)
       break;
-    dg_metacache_drop(engine->metacache, request->bucket, request->key);
+    dg_metacache_drop(engine->metacache, real_bucket(&look), request->key);
     /* A reference that is missing, or is another one, may only mean that the
      * object was replaced or deleted meanwhile: it is corrupt if the same version
      * is found so again. */

@@ -202,6 +202,30 @@ static struct dg_codec *codec_of(const struct dg_view *view, const struct dg_buc
   return NULL;
 }
 
+/* All but the backend; what it holds is cleared by the caller. */
+static int begin_route(struct dg_engine *engine, struct dg_slice bucket, struct dg_route *route,
+                       struct dg_error *err)
+{
+  if (bucket.len == 0 || bucket.len > DG_BUCKET_NAME_MAX || memchr(bucket.data, '\0', bucket.len))
+    return dg_fail(err, DG_E_INVALID_BUCKET_NAME, "a bucket name of %zu bytes", bucket.len);
+  route->view = dg_engine_view(engine);
+  route->snapshot = route->view->snapshot;
+  route->policy = dg_snapshot_bucket(route->snapshot, bucket);
+  if (route->policy->alias && route->policy->alias[0])
+    (void)g_strlcpy(route->bucket, route->policy->alias, sizeof route->bucket);
+  else
+    memcpy(route->bucket, bucket.data, bucket.len);
+  return 0;
+}
+
+static void end_route(struct dg_route *route, size_t index)
+{
+  route->backend_name = route->view->backends[index].name;
+  route->backend = route->view->backends[index].backend;
+  route->health = route->view->backends[index].health;
+  route->codec = codec_of(route->view, route->policy);
+}
+
 int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                   struct dg_route *ret_route, struct dg_error *err)
 {
@@ -209,15 +233,8 @@ int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct d
   struct dg_route route = {0};
   size_t index;
 
-  if (bucket.len == 0 || bucket.len > DG_BUCKET_NAME_MAX || memchr(bucket.data, '\0', bucket.len))
-    return dg_fail(err, DG_E_INVALID_BUCKET_NAME, "a bucket name of %zu bytes", bucket.len);
-  route.view = dg_engine_view(engine);
-  route.snapshot = route.view->snapshot;
-  route.policy = dg_snapshot_bucket(route.snapshot, bucket);
-  if (route.policy->alias && route.policy->alias[0])
-    (void)g_strlcpy(route.bucket, route.policy->alias, sizeof route.bucket);
-  else
-    memcpy(route.bucket, bucket.data, bucket.len);
+  if (begin_route(engine, bucket, &route, err) < 0)
+    return -1;
   index = backend_named(route.view, route.policy->backend);
   look.view = route.view;
   look.bucket = route.bucket;
@@ -225,12 +242,30 @@ int dg_route_find(struct dg_engine *engine, const struct dg_call *call, struct d
     dg_route_clear(&route);
     return -1;
   }
-  route.backend_name = route.view->backends[index].name;
-  route.backend = route.view->backends[index].backend;
-  route.health = route.view->backends[index].health;
-  route.codec = codec_of(route.view, route.policy);
+  end_route(&route, index);
   *ret_route = route;
   return 0;
+}
+
+bool dg_route_known(struct dg_engine *engine, struct dg_slice bucket, struct dg_route *ret_route)
+{
+  struct dg_route route = {0};
+  struct dg_error ignored;
+  size_t index;
+
+  if (begin_route(engine, bucket, &route, &ignored) < 0)
+    return false;
+  index = backend_named(route.view, route.policy->backend);
+  if (index == SIZE_MAX && route.view->backend_count == 1)
+    index = 0;
+  if (index == SIZE_MAX &&
+      !recall(engine->routes, route.view, route.bucket, /* fresh= */ true, &index)) {
+    dg_route_clear(&route);
+    return false;
+  }
+  end_route(&route, index);
+  *ret_route = route;
+  return true;
 }
 
 int dg_route_open(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,

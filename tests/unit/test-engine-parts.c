@@ -205,16 +205,24 @@ static struct dg_meta *meta_of(uint64_t size)
   return meta;
 }
 
-static bool cached_size(struct dg_metacache *cache, struct dg_slice key, uint64_t *ret_size)
+static const char *const home = "one backend", *const other_home = "another";
+
+static bool cached_size_of(struct dg_metacache *cache, const void *of, struct dg_slice key,
+                           uint64_t *ret_size)
 {
   struct dg_cached cached;
 
-  if (!dg_metacache_get(cache, DG_SLICE("b"), key, &cached))
+  if (!dg_metacache_get(cache, of, DG_SLICE("b"), key, &cached))
     return false;
   *ret_size = cached.meta->file_size;
   ck_assert(cached.fresh);
   dg_cached_clear(&cached);
   return true;
+}
+
+static bool cached_size(struct dg_metacache *cache, struct dg_slice key, uint64_t *ret_size)
+{
+  return cached_size_of(cache, home, key, ret_size);
 }
 
 START_TEST(what_was_fetched_before_a_write_ended_is_not_kept)
@@ -225,23 +233,51 @@ START_TEST(what_was_fetched_before_a_write_ended_is_not_kept)
   uint64_t before, during, size = 0;
 
   before = dg_metacache_ticket(cache, b, k);
-  dg_metacache_put(cache, b, k, before, old, NULL);
+  dg_metacache_put(cache, home, b, k, before, old, NULL);
   ck_assert(cached_size(cache, k, &size));
   ck_assert_uint_eq(size, 1);
   dg_metacache_write_begin(cache, b, k);
   ck_assert(!cached_size(cache, k, &size));
-  dg_metacache_put(cache, b, k, before, old, NULL);
+  dg_metacache_put(cache, home, b, k, before, old, NULL);
   during = dg_metacache_ticket(cache, b, k);
-  dg_metacache_put(cache, b, k, during, old, NULL);
+  dg_metacache_put(cache, home, b, k, during, old, NULL);
   ck_assert(!cached_size(cache, k, &size));
   dg_metacache_write_end(cache, b, k);
-  dg_metacache_put(cache, b, k, during, old, NULL);
+  dg_metacache_put(cache, home, b, k, during, old, NULL);
   ck_assert(!cached_size(cache, k, &size));
-  dg_metacache_put(cache, b, k, dg_metacache_ticket(cache, b, k), fresh, NULL);
+  dg_metacache_put(cache, home, b, k, dg_metacache_ticket(cache, b, k), fresh, NULL);
   ck_assert(cached_size(cache, k, &size));
   ck_assert_uint_eq(size, 2);
   dg_meta_unref(old);
   dg_meta_unref(fresh);
+  dg_metacache_free(cache);
+}
+END_TEST
+
+START_TEST(each_backend_has_its_own_and_a_write_takes_out_all)
+{
+  struct dg_metacache *cache = dg_metacache_new(1 << 20, 1 << 20);
+  struct dg_meta *mine = meta_of(1), *theirs = meta_of(2);
+  struct dg_slice b = DG_SLICE("b"), k = DG_SLICE("k");
+  uint64_t ticket = dg_metacache_ticket(cache, b, k), size = 0, bytes, entries;
+
+  dg_metacache_put(cache, home, b, k, ticket, mine, NULL);
+  ck_assert(!cached_size_of(cache, other_home, k, &size));
+  dg_metacache_put(cache, other_home, b, k, ticket, theirs, NULL);
+  ck_assert(cached_size_of(cache, other_home, k, &size));
+  ck_assert_uint_eq(size, 2);
+  ck_assert(cached_size(cache, k, &size));
+  ck_assert_uint_eq(size, 1);
+  dg_metacache_write_begin(cache, b, k);
+  dg_metacache_write_end(cache, b, k);
+  ck_assert(!cached_size(cache, k, &size));
+  ck_assert(!cached_size_of(cache, other_home, k, &size));
+  dg_metacache_put(cache, other_home, b, k, ticket, theirs, NULL);
+  ck_assert(!cached_size_of(cache, other_home, k, &size));
+  dg_metacache_usage(cache, &bytes, &entries);
+  ck_assert_uint_eq(entries, 0);
+  dg_meta_unref(mine);
+  dg_meta_unref(theirs);
   dg_metacache_free(cache);
 }
 END_TEST
@@ -257,8 +293,8 @@ START_TEST(the_budget_holds_and_the_oldest_go_first)
     g_autofree char *name = g_strdup_printf("key-%u", i);
     struct dg_slice key = dg_slice_str(name);
 
-    dg_metacache_put(cache, DG_SLICE("b"), key, dg_metacache_ticket(cache, DG_SLICE("b"), key), meta,
-                     body);
+    dg_metacache_put(cache, home, DG_SLICE("b"), key,
+                     dg_metacache_ticket(cache, DG_SLICE("b"), key), meta, body);
     ck_assert(cached_size(cache, key, &size));
   }
   dg_metacache_usage(cache, &bytes, &entries);
@@ -392,6 +428,7 @@ static Suite *parts_suite(void)
   tcase_add_test(cases, many_share_or_one_is_alone);
   tcase_add_test(cases, a_busy_codec_says_slow_down);
   tcase_add_test(cases, what_was_fetched_before_a_write_ended_is_not_kept);
+  tcase_add_test(cases, each_backend_has_its_own_and_a_write_takes_out_all);
   tcase_add_test(cases, the_budget_holds_and_the_oldest_go_first);
   tcase_add_test(cases, equal_parts_with_a_smaller_last_one_take_a_few_bytes);
   tcase_add_test(cases, ten_thousand_unequal_parts_are_kept_without_loss);
