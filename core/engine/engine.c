@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "core/engine/changeovers.h"
 #include "core/engine/encode.h"
 #include "core/engine/leases.h"
 #include "core/engine/quota.h"
@@ -39,6 +40,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->spool_dir = g_strdup(snapshot->spool_dir);
   engine->state_dir = g_build_filename(snapshot->state_dir, "uploads", NULL);
   engine->locks = dg_lock_table_new();
+  engine->changeovers = dg_changeovers_new();
   engine->metacache = dg_metacache_new(snapshot->metadata_cache_bytes, body_bytes);
   engine->permits = dg_permits_new(encoders, params->metrics);
   engine->routes = dg_route_cache_new();
@@ -80,6 +82,7 @@ void dg_engine_free(struct dg_engine *engine)
   dg_route_cache_free(engine->routes);
   dg_permits_free(engine->permits);
   dg_metacache_free(engine->metacache);
+  dg_changeovers_free(engine->changeovers);
   dg_lock_table_free(engine->locks);
   g_free(engine->cache_dir);
   g_free(engine->spool_dir);

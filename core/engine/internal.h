@@ -22,6 +22,7 @@
 #define DG_BUCKET_NAME_MAX 255u
 #define DG_MEMORY_BODY_MAX (256u * 1024u) /* bodies up to this may be cached whole */
 
+struct dg_changeovers;
 struct dg_leases;
 struct dg_upload_table;
 struct dg_route_cache;
@@ -35,6 +36,7 @@ struct dg_engine {
   struct dg_metrics *metrics;
   char *cache_dir, *spool_dir, *state_dir;
   struct dg_lock_table *locks;
+  struct dg_changeovers *changeovers;
   struct dg_leases *leases; /* NULL: no other server shares the storage */
   struct dg_metacache *metacache;
   struct dg_refcache *refs;

@@ -4,6 +4,7 @@
 
 #include "core/engine/internal.h"
 
+#include "core/engine/changeovers.h"
 #include "core/engine/quota.h"
 #include "core/engine/upload.h"
 
@@ -12,18 +13,26 @@
 /* An object may come as two adjacent rows (a crash left both variants), so each
  * object row waits until the next one shows another key. */
 struct lister {
+  const struct dg_call *call;
+  const struct dg_route *route;
   const struct dg_listing_request *request;
   int (*row)(void *receiver, const struct dg_listing_row *row);
   void *receiver;
   GString *key; /* of the waiting object */
   struct dg_meta *waiting;
+  GString *shown; /* the last row given, while nothing waits */
+  struct dg_changeover_watch *watch;
   uint32_t row_count;
   bool truncated, stopped;
+  struct dg_error *err;
+  int rc;
 };
 
 /* Non-zero: no more. */
 static int32_t emit(struct lister *lister, const struct dg_listing_row *row)
 {
+  g_string_truncate(lister->shown, 0);
+  dg_slice_append(lister->shown, row->key);
   if (lister->row_count >= lister->request->max_rows) {
     lister->truncated = lister->request->max_rows > 0;
     lister->stopped = true;
@@ -37,22 +46,100 @@ static int32_t emit(struct lister *lister, const struct dg_listing_row *row)
   return lister->stopped;
 }
 
-static int32_t emit_waiting(struct lister *lister)
+static int32_t emit_object(struct lister *lister, struct dg_slice key, struct dg_meta *meta)
 {
   struct dg_object_info info;
-  struct dg_listing_row row = {.info = &info};
-  int32_t stop = 0;
+  struct dg_listing_row row = {.key = key, .info = &info};
+  int32_t stop;
+
+  if (meta->flags & DG_META_CORRUPT)
+    return 0;
+  dg_object_info_fill(&info, meta);
+  stop = emit(lister, &row);
+  dg_object_info_clear(&info);
+  return stop;
+}
+
+static int32_t emit_waiting(struct lister *lister)
+{
+  int32_t stop;
 
   if (!lister->waiting || lister->stopped)
     return lister->stopped;
-  if (!(lister->waiting->flags & DG_META_CORRUPT)) {
-    dg_object_info_fill(&info, lister->waiting);
-    row.key = dg_slice_of(lister->key->str, lister->key->len);
-    stop = emit(lister, &row);
-    dg_object_info_clear(&info);
-  }
+  stop = emit_object(lister, dg_slice_of(lister->key->str, lister->key->len), lister->waiting);
   g_clear_pointer(&lister->waiting, dg_meta_unref);
   return stop;
+}
+
+/* ---- What changed over meanwhile --------------------------------------------------
+ *
+ * An object that the backend passed without a row, though it was never absent, was
+ * noted before that row could be given whose key is greater. */
+
+/* The row in which clients find a key: itself, or a common prefix. */
+static struct dg_slice row_of(const struct dg_listing_request *request, struct dg_slice key,
+                              bool *ret_is_prefix)
+{
+  struct dg_slice delimiter = request->delimiter, rest = dg_slice_skip(key, request->prefix.len);
+  const char *at = delimiter.len ? memmem(rest.data, rest.len, delimiter.data, delimiter.len) : NULL;
+
+  *ret_is_prefix = at != NULL;
+  return at ? dg_slice_of(key.data, (size_t)(at - key.data) + delimiter.len) : key;
+}
+
+/* By start_after (see dg_list_request), or by a row that was given. */
+static bool is_passed(const struct lister *lister, struct dg_slice key, struct dg_slice row)
+{
+  struct dg_slice after = lister->request->start_after;
+  struct dg_slice shown = dg_slice_of(lister->shown->str, lister->shown->len);
+  bool whole_prefix = false;
+
+  if (after.len && dg_slice_starts_with(after, lister->request->prefix))
+    whole_prefix = row_of(lister->request, after, &whole_prefix).len == after.len && whole_prefix;
+  return (after.len && dg_slice_compare(key, after) <= 0) ||
+         (whole_prefix && dg_slice_starts_with(key, after)) ||
+         (shown.len && dg_slice_compare(row, shown) <= 0);
+}
+
+/* Two looks: while it changes over once more, one may see neither variant. */
+static void give_missed(struct lister *lister, struct dg_slice key, struct dg_slice row,
+                        bool is_prefix)
+{
+  struct dg_found found = {0};
+
+  if (dg_object_find(lister->route, lister->call, key, &found, lister->err) < 0 ||
+      (!found.meta && dg_object_find(lister->route, lister->call, key, &found, lister->err) < 0)) {
+    lister->rc = -1; /* to leave it out would make it look deleted */
+    lister->stopped = true;
+    return;
+  }
+  if (found.meta && is_prefix)
+    (void)emit(lister, &(struct dg_listing_row){.is_prefix = true, .key = row});
+  else if (found.meta)
+    (void)emit_object(lister, key, found.meta);
+  dg_found_clear(&found);
+}
+
+/* Rows below the next one of the backend; without one (NULL) all that are left. */
+static int32_t give_changed_over(struct lister *lister, const struct dg_slice *next)
+{
+  g_autoptr(GString) noted = NULL;
+
+  if (!lister->watch)
+    return lister->stopped;
+  noted = g_string_new(NULL);
+  while (!lister->stopped && dg_changeover_first(lister->watch, noted)) {
+    struct dg_slice key = dg_slice_of(noted->str, noted->len), row;
+    bool is_prefix;
+
+    row = row_of(lister->request, key, &is_prefix);
+    if (next && dg_slice_compare(row, *next) > 0)
+      break;
+    if (!is_passed(lister, key, row) && !(next && dg_slice_equal(row, *next)))
+      give_missed(lister, key, row, is_prefix);
+    dg_changeover_drop(lister->watch, noted);
+  }
+  return lister->stopped;
 }
 
 static int32_t take_row(void *receiver, const struct dg_list_row *backend_row)
@@ -68,7 +155,7 @@ static int32_t take_row(void *receiver, const struct dg_list_row *backend_row)
     }
     return 0;
   }
-  if (emit_waiting(lister))
+  if (emit_waiting(lister) || give_changed_over(lister, &backend_row->key))
     return 1;
   if (backend_row->type == DG_ROW_PREFIX)
     return emit(lister, &(struct dg_listing_row){.is_prefix = true, .key = backend_row->key});
@@ -78,12 +165,36 @@ static int32_t take_row(void *receiver, const struct dg_list_row *backend_row)
   return 0;
 }
 
+static int list_rows(struct dg_engine *engine, struct lister *lister,
+                     const struct dg_list_request *request, struct dg_error *err)
+{
+  int rc;
+
+  lister->key = g_string_new(NULL);
+  lister->shown = g_string_new(NULL);
+  lister->watch = dg_changeover_watch_begin(engine->changeovers, request->bucket, request->prefix);
+  rc = dg_backend_list(lister->route->backend, lister->call, request, take_row, lister, err);
+  if (rc == 0 && emit_waiting(lister) == 0)
+    (void)give_changed_over(lister, NULL);
+  dg_changeover_watch_end(lister->watch);
+  dg_meta_unref(lister->waiting);
+  g_string_free(lister->shown, TRUE);
+  g_string_free(lister->key, TRUE);
+  return rc < 0 ? rc : lister->rc;
+}
+
 int dg_engine_list(struct dg_engine *engine, const struct dg_call *call,
                    const struct dg_listing_request *request,
                    int (*row)(void *receiver, const struct dg_listing_row *row), void *receiver,
                    bool *ret_truncated, struct dg_error *err)
 {
-  struct lister lister = {.request = request, .row = row, .receiver = receiver};
+  struct dg_route route;
+  struct lister lister = {.call = call,
+                          .route = &route,
+                          .request = request,
+                          .row = row,
+                          .receiver = receiver,
+                          .err = err};
   struct dg_list_request backend_request = {
     .struct_size = sizeof backend_request,
     .prefix = request->prefix,
@@ -92,22 +203,15 @@ int dg_engine_list(struct dg_engine *engine, const struct dg_call *call,
     /* One more tells whether the page is cut; and that may be a second variant. */
     .max_rows = (uint64_t)request->max_rows + 1,
   };
-  struct dg_route route;
   int rc;
 
   if (dg_route_open(engine, call, request->bucket, &route, err) < 0)
     return -1;
   backend_request.bucket = dg_slice_str(route.bucket);
-  if (request->max_rows == 0) {
+  if (request->max_rows == 0)
     rc = dg_backend_bucket_head(route.backend, call, backend_request.bucket, err);
-  } else {
-    lister.key = g_string_new(NULL);
-    rc = dg_backend_list(route.backend, call, &backend_request, take_row, &lister, err);
-    if (rc == 0)
-      (void)emit_waiting(&lister);
-    dg_meta_unref(lister.waiting);
-    g_string_free(lister.key, TRUE);
-  }
+  else
+    rc = list_rows(engine, &lister, &backend_request, err);
   dg_route_clear(&route);
   if (rc == 0)
     *ret_truncated = lister.truncated;

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/changeovers.h"
 #include "core/engine/quota.h"
 #include "core/engine/space.h"
 #include "core/engine/spool.h"
@@ -280,6 +281,7 @@ static int remove_other(struct dg_put *put, const struct dg_found *found, uint32
     if (!old[i] || old[i]->variant == kept)
       continue;
     item = dg_route_item(&put->route, put->key, old[i]->variant);
+    dg_changeover_note(put->engine->changeovers, item.bucket, put->key);
     number = dg_fault("engine.put.remove-other");
     if (number)
       (void)dg_fail(&err, dg_errno_code(number), "injected at engine.put.remove-other");

@@ -340,6 +340,31 @@ static int ask_for(struct lister *lister, const GPtrArray *names, struct dg_erro
 
 /* ---- Giving out ---------------------------------------------------------------------------------- */
 
+/* A row's name is gone since it was listed. The object may be there all the same, stored
+ * anew as its other variant; and while it goes to and fro, as the first one again. */
+static int look_for_other(struct lister *lister, struct row *row, struct dg_error *err)
+{
+  uint32_t other = row->variant == DG_VARIANT_DELTA ? DG_VARIANT_PASSTHROUGH : DG_VARIANT_DELTA;
+  const uint32_t variants[] = {other, row->variant};
+  g_autoptr(GString) name = g_string_new(NULL);
+
+  row->gone = true;
+  for (size_t i = 0; row->variant != DG_VARIANT_REFERENCE && i < G_N_ELEMENTS(variants); i++) {
+    g_string_truncate(name, 0);
+    if (!dg_s3_name_append(name, row->key, variants[i]))
+      continue;
+    if (dg_s3_look(lister->s3, lister->call, lister->request->bucket,
+                   dg_slice_of(name->str, name->len), &row->facts, err) == 0) {
+      row->variant = variants[i];
+      row->gone = false;
+      return 0;
+    }
+    if (err->code != DG_E_NO_SUCH_KEY)
+      return -1;
+  }
+  return 0;
+}
+
 /* Finds the metadata of rows: remembered, or asked for, many at once. */
 static int look_up(struct lister *lister, const GPtrArray *rows, struct dg_error *err)
 {
@@ -375,7 +400,7 @@ static int look_up(struct lister *lister, const GPtrArray *rows, struct dg_error
         rc = dg_s3_peek(lister->s3, lister->call, bucket, name, row->facts, err);
       dg_s3_metaindex_put(lister->s3->index, bucket, name, row->facts);
     } else if (rc == 0 && jobs[i].err.code == DG_E_NO_SUCH_KEY) {
-      row->gone = true; /* deleted since it was listed */
+      rc = look_for_other(lister, row, err);
     } else if (rc == 0) {
       *err = jobs[i].err;
       rc = -1;

@@ -301,6 +301,32 @@ def the_upstream_refuses_what_arrives_after_its_lease():
 
 
 @case
+def a_listing_shows_what_another_server_stores_anew_meanwhile():
+    """From a delta to a plain object: another name, and the old one is gone."""
+    b, v, noise = bucket("anew"), versions(60000, 2), body(60000, 9)
+    faulty = Faulty(upstream.port)
+    one, two = start(faulty.port), start()
+    same(two.request("PUT", "/%s/d/keep.zip" % b, body=v[0]).status, 200)
+    same(two.request("PUT", "/%s/d/app.zip" % b, body=v[1]).status, 200)
+    # It has seen the name, and asks what lies there.
+    faulty.break_it({"fault": "delay", "ms": 4000, "op": "HeadObject", "key": "app.zip.delta",
+                     "times": 1})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(
+        one.request("GET", "/" + b, query={"list-type": "2"}, timeout_s=90)))
+    thread.start()
+    wait_until("it asks", 30, lambda: faulty.fired() == 1)
+    same(two.request("PUT", "/%s/d/app.zip" % b, body=noise, timeout_s=90).status, 200)
+    assert "d/app.zip.delta" not in names(b), names(b)
+    thread.join()
+    same([row for row in faulty.log() if row["fault"]][0]["status"], 404)
+    same(re.findall(rb"<Key>(.*?)</Key>", answers[0].body), [b"d/app.zip", b"d/keep.zip"])
+    assert hashlib.md5(noise).hexdigest().encode() in answers[0].body, answers[0].body
+    one.drop()
+    two.drop()
+
+
+@case
 def conditions_of_clients_hold_across_servers():
     b, v = bucket("conditions"), versions(60000, 20)
     servers = [start(), start()]

@@ -28,6 +28,8 @@ struct double_store {
   GCond held_changed;
   bool hold_references;
   uint32_t held; /* gets of references that wait */
+  const char *passed_key; /* by the next listing, during which meanwhile() runs */
+  void (*meanwhile)(void);
 };
 
 static void thing_free(gpointer value)
@@ -654,6 +656,13 @@ int double_backend_probe(void *self, const struct dg_call *call, struct dg_error
   return ((struct double_store *)self)->crashed ? dg_fail(err, DG_E_UNAVAILABLE, "crashed") : 0;
 }
 
+void double_store_list_slowly(struct double_store *store, const char *key,
+                              void (*meanwhile)(void))
+{
+  store->passed_key = key;
+  store->meanwhile = meanwhile;
+}
+
 struct walk {
   const struct dg_list_request *request;
   GPtrArray *names, *metas;
@@ -677,6 +686,7 @@ int double_backend_list(void *self, const struct dg_call *call,
   g_autoptr(GString) folded = g_string_new(NULL);
   struct walk walk = {request, g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref),
                       g_ptr_array_new_with_free_func((GDestroyNotify)dg_meta_unref)};
+  const char *passed_key = g_steal_pointer(&store->passed_key);
   int rc;
 
   (void)call;
@@ -687,6 +697,8 @@ int double_backend_list(void *self, const struct dg_call *call,
   if (rc == 0)
     g_tree_foreach(store->things, collect, &walk);
   g_mutex_unlock(&store->mutex);
+  if (passed_key)
+    store->meanwhile();
   for (guint i = 0; rc == 0 && i < walk.names->len; i++) {
     size_t len;
     const char *name = g_bytes_get_data(walk.names->pdata[i], &len);
@@ -699,6 +711,7 @@ int double_backend_list(void *self, const struct dg_call *call,
     if (!dg_slice_equal(bucket, request->bucket) ||
         (meta->variant == DG_VARIANT_REFERENCE && !(request->flags & DG_LIST_REFERENCES)) ||
         !dg_slice_starts_with(key, request->prefix) ||
+        (passed_key && dg_slice_equal_str(key, passed_key)) ||
         (request->start_after.len && dg_slice_compare(key, request->start_after) <= 0))
       continue;
     if (request->delimiter.len == 1) {

@@ -48,6 +48,10 @@ void double_store_remove(struct double_store *store, const char *bucket, const c
                          uint32_t variant);
 void double_store_flip(struct double_store *store, const char *bucket, const char *key,
                        uint32_t variant, size_t at);
+/* The next listing passes the name of one variant of the key, then meanwhile() runs, then
+ * it passes the other's: it shows no row for the key. */
+void double_store_list_slowly(struct double_store *store, const char *key,
+                              void (*meanwhile)(void));
 /* Copies that the store made by itself. */
 uint32_t double_store_copies(struct double_store *store);
 /* Uploads that the store was told to join, and neither joined nor dropped. Not while
