@@ -18,6 +18,7 @@ struct dg_s3_conditions {
   enum proof sharing;  /* and the others */
   const char *missing; /* when sharing is IGNORED */
   bool bare_etags;     /* If-Match holds without its quotes only */
+  long status;         /* what the condition was answered with, when absent is IGNORED */
 };
 
 struct dg_s3_conditions *dg_s3_conditions_new(void)
@@ -51,6 +52,28 @@ struct outcome {
   char etag[136];
 };
 
+/* Is it the condition that is refused, and not who we are, or all there is? A 403
+ * may be a policy's, about the header or about the name: one server alone can do
+ * without the condition, and its own PUT will tell if it is more than that. */
+static bool is_refusal(const struct dg_s3 *s3, const struct dg_s3_answer *answer,
+                       const struct dg_error *err)
+{
+  switch (answer->status) {
+  case 412:
+  case 501:
+    return true;
+  case 400:
+  case 405:
+  case 411:
+  case 422:
+    return err->code == DG_E_INTERNAL || err->code == DG_E_UNSUPPORTED;
+  case 403:
+    return !s3->shared && (!answer->code[0] || strcmp(answer->code, "AccessDenied") == 0);
+  default:
+    return false;
+  }
+}
+
 /* Refusals of the condition are no failure. */
 static int send_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_slice name, const struct attempt *attempt,
@@ -76,12 +99,18 @@ static int send_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   ret_outcome->status = answer.status;
   ret_outcome->date_s = answer.date_s;
   (void)g_strlcpy(ret_outcome->etag, answer.etag, sizeof ret_outcome->etag);
-  if (rc < 0 && (answer.status == 412 || answer.status == 501 ||
+  if (rc < 0 && (is_refusal(s3, &answer, err) ||
                  (attempt->signed_at_s && answer.status >= 400 && answer.status < 500)))
     rc = 0;
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);
   return rc;
+}
+
+/* 412 may answer a repeat whose first attempt was done, and its answer lost. */
+static bool was_stored(const struct outcome *outcome)
+{
+  return (outcome->status >= 200 && outcome->status < 300) || outcome->status == 412;
 }
 
 static bool was_taken(const struct outcome *outcome)
@@ -101,12 +130,14 @@ static int try_absent(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
 
   if (send_probe(s3, call, bucket, name, &if_absent, ret_first, err) < 0)
     return -1;
-  if (ret_first->status == 501) {
+  s3->conditions->status = ret_first->status;
+  if (!was_stored(ret_first)) {
     *ret_proof = IGNORED;
     return 0;
   }
   if (send_probe(s3, call, bucket, name, &if_absent, &second, err) < 0)
     return -1;
+  s3->conditions->status = second.status;
   *ret_proof = second.status == 412 ? OBEYED : IGNORED;
   return 0;
 }
@@ -197,7 +228,7 @@ static int try_out_locked(struct dg_s3 *s3, const struct dg_call *call, struct d
     conditions->sharing = IGNORED;
     conditions->missing = "it does not obey If-None-Match: * on a PUT";
   }
-  if (was_taken(&first) || rc < 0)
+  if (was_stored(&first) || rc < 0)
     (void)send_probe(s3, call, bucket, name, &removal, &ignored, &cause);
   return rc;
 }
@@ -213,8 +244,8 @@ int dg_s3_conditions_proven(struct dg_s3 *s3, const struct dg_call *call, struct
     rc = try_out_locked(s3, call, bucket, /* sharing= */ false, err);
     if (rc == 0 && conditions->absent == IGNORED)
       dg_s3_log(s3, DG_LOG_WARN, "s3.conditions.missing",
-                "endpoint=%s effect=\"only one server may write to these buckets\"",
-                s3->endpoint.authority);
+                "endpoint=%s status=%ld effect=\"only one server may write to these buckets\"",
+                s3->endpoint.authority, conditions->status);
   }
   *ret_yes = conditions->absent == OBEYED;
   g_mutex_unlock(&conditions->mutex);

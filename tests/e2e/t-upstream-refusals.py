@@ -96,4 +96,59 @@ def leases_of_several_servers_are_encrypted_too():
     server.stop()
 
 
+# ---- Conditions ------------------------------------------------------------------------------
+
+def refuse_conditions(status, code, **more):
+    faulty.break_it(dict({"fault": "status", "op": "PutObject", "has": "if-none-match",
+                          "status": status, "code": code}, **more))
+
+
+@case
+def one_server_does_without_conditions_that_are_refused():
+    name = bucket("unconditional")
+    for status, code in ((400, "InvalidRequest"), (400, "Odd"), (403, "AccessDenied"),
+                         (405, "MethodNotAllowed"), (501, "NotImplemented")):
+        place = "/%s/%d-%s/" % (name, status, code)
+        server = start()
+        refuse_conditions(status, code)
+        put(server, place + "1.zip", v[0])
+        put(server, place + "2.zip", v[1])
+        faulty.heal()
+        assert get(server, place + "1.zip") == v[0] and get(server, place + "2.zip") == v[1]
+        assert up.head_object(Bucket=name, Key=place.split("/", 2)[2] + "2.zip.delta")
+        same(server.log().count("s3.conditions.missing"), 1, server.log())
+        server.stop()
+    same([row["Key"] for row in up.list_objects_v2(Bucket=name)["Contents"]
+          if "_cwprobe" in row["Key"]], [])
+
+
+@case
+def an_outage_says_nothing_about_conditions():
+    name = bucket("outage")
+    server = start()
+    refuse_conditions(503, "SlowDown")
+    answer = server.request("PUT", "/%s/1.zip" % name, body=v[0])
+    same((answer.status, answer.code), (503, "SlowDown"))
+    faulty.heal()
+    faulty.forget()
+    put(server, "/%s/1.zip" % name, v[0])
+    assert "s3.conditions.missing" not in server.log()
+    # It tried again, and knows now: the upstream obeys.
+    same([row["status"] for row in faulty.log() if "_cwprobe" in row["key"]], [200, 412, 204])
+    server.stop()
+
+
+@case
+def several_servers_are_refused_where_conditions_are():
+    bucket("several")
+    refuse_conditions(400, "InvalidRequest")
+    server = Server(config={"storage": {"backends": [s3_backend(upstream, port=faulty.port)]},
+                            "advanced": {"instances": 2}}, autostart=False)
+    server.spawn()
+    same(server.process.wait(60), 1, server.log())
+    assert "cannot be shared by 2 instances: it does not obey If-None-Match" in server.log()
+    server.process = None
+    faulty.heal()
+
+
 main()
