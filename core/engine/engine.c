@@ -44,7 +44,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->metacache = dg_metacache_new(snapshot->metadata_cache_bytes, body_bytes);
   engine->permits = dg_permits_new(encoders, params->metrics);
   engine->routes = dg_route_cache_new();
-  engine->usage = dg_usage_cache_new();
+  engine->usage = dg_usage_cache_new(DG_USAGE_KEEP_MS);
   if (make_dir(engine->cache_dir, "the cache directory", err) < 0 ||
       make_dir(engine->spool_dir, "the spool directory", err) < 0 ||
       make_dir(engine->state_dir, "the state directory", err) < 0)

@@ -319,12 +319,14 @@ struct dg_engine_stats {
 void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret_stats); /* [any] */
 
 /* For /_/stats: objects and bytes of one bucket, or of all (empty slice).
- * Walks listings; cached 10 s. */
+ * Walks listings; cached 10 s. One request counts at a time; others get what was
+ * counted in the last ten minutes, or wait as their call allows, a few of them: the next
+ * fails with DG_E_SLOW_DOWN. ret_deferred: as in dg_get_request. [worker] */
 struct dg_usage {
   uint64_t total_objects, total_original_bytes, total_stored_bytes;
 };
 int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
-                    struct dg_usage *ret_usage, struct dg_error *err);
+                    bool *ret_deferred, struct dg_usage *ret_usage, struct dg_error *err);
 /* Sets the gauges of buckets with a quota: what they hold, and their limits. [any] */
 void dg_engine_quota_gauges(struct dg_engine *engine);
 /* Asks every backend whether it is usable now. 0 when at least one is; ret_failed

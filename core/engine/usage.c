@@ -5,27 +5,38 @@
 
 #include "common/clock.h"
 #include "core/engine/internal.h"
+#include "core/plug/stream.h"
 
 #include "common/banned.h"
 
-#define KEEP_MS 10000u
 #define KEEP_MAX 1000u
+#define OLD_MS 600000u     /* shown while a new count is made */
+#define WAITERS_MAX 4u     /* each holds a worker */
+#define CANCEL_POLL_MS 100 /* nobody wakes a waiter whose client left */
 
+/* Whoever finds no good count makes one, but one at a time: a count may list millions
+ * of objects, and asking for it takes no signature. */
 struct dg_usage_cache {
-  GMutex mutex; /* guards counts; also makes one count at a time */
+  uint64_t keep_ms;
+  GMutex mutex; /* guards all below; not held while a count is made */
+  GCond ended;  /* a count */
+  bool counting;
+  uint32_t waiting;
   GHashTable *counts; /* bucket -> struct count * */
 };
 
 struct count {
   struct dg_usage usage;
-  uint64_t until_mono_ms;
+  uint64_t since_mono_ms;
 };
 
-struct dg_usage_cache *dg_usage_cache_new(void)
+struct dg_usage_cache *dg_usage_cache_new(uint64_t keep_ms)
 {
   struct dg_usage_cache *cache = g_new0(struct dg_usage_cache, 1);
 
+  cache->keep_ms = keep_ms;
   g_mutex_init(&cache->mutex);
+  g_cond_init(&cache->ended);
   cache->counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   return cache;
 }
@@ -35,6 +46,7 @@ void dg_usage_cache_free(struct dg_usage_cache *cache)
   if (!cache)
     return;
   g_hash_table_unref(cache->counts);
+  g_cond_clear(&cache->ended);
   g_mutex_clear(&cache->mutex);
   g_free(cache);
 }
@@ -89,32 +101,86 @@ static int count_all(struct dg_engine *engine, const struct dg_call *call, struc
   return 0;
 }
 
+static bool find_locked(struct dg_usage_cache *cache, const char *name, uint64_t max_age_ms,
+                        struct dg_usage *ret_usage)
+{
+  const struct count *count = g_hash_table_lookup(cache->counts, name);
+
+  if (!count || dg_time_mono_ms() - count->since_mono_ms >= max_age_ms)
+    return false;
+  *ret_usage = count->usage;
+  return true;
+}
+
+static int make_locked(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
+                       const char *name, struct dg_usage *ret_usage, struct dg_error *err)
+{
+  struct dg_usage_cache *cache = engine->usage;
+  struct dg_usage usage = {0};
+  struct count *count;
+  int rc;
+
+  cache->counting = true;
+  g_mutex_unlock(&cache->mutex);
+  rc = bucket.len ? count_bucket(engine, call, bucket, &usage, err)
+                  : count_all(engine, call, &usage, err);
+  g_mutex_lock(&cache->mutex);
+  cache->counting = false;
+  g_cond_broadcast(&cache->ended);
+  if (rc < 0)
+    return -1;
+  if (g_hash_table_size(cache->counts) >= KEEP_MAX)
+    g_hash_table_remove_all(cache->counts);
+  count = g_new(struct count, 1);
+  *count = (struct count){usage, dg_time_mono_ms()};
+  g_hash_table_replace(cache->counts, g_strdup(name), count);
+  *ret_usage = usage;
+  return 0;
+}
+
+/* Waits while another request counts. */
+static int wait_locked(struct dg_usage_cache *cache, const struct dg_call *call,
+                       bool *ret_deferred, struct dg_error *err)
+{
+  int rc = 0;
+
+  if (ret_deferred) {
+    *ret_deferred = true;
+    return dg_fail(err, DG_E_SLOW_DOWN, "another request counts");
+  }
+  if (cache->waiting >= WAITERS_MAX)
+    return dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for a count");
+  cache->waiting++;
+  while (rc == 0 && cache->counting) {
+    rc = dg_call_check(call, err);
+    if (rc == 0)
+      (void)g_cond_wait_until(&cache->ended, &cache->mutex,
+                              g_get_monotonic_time() + CANCEL_POLL_MS * 1000);
+  }
+  cache->waiting--;
+  return rc;
+}
+
 int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
-                    struct dg_usage *ret_usage, struct dg_error *err)
+                    bool *ret_deferred, struct dg_usage *ret_usage, struct dg_error *err)
 {
   struct dg_usage_cache *cache = engine->usage;
   g_autofree char *name = g_strndup(bucket.len ? bucket.data : "", bucket.len);
-  struct dg_usage usage = {0};
-  struct count *count;
+  bool found = false;
   int rc = 0;
 
   g_mutex_lock(&cache->mutex);
-  count = g_hash_table_lookup(cache->counts, name);
-  if (count && count->until_mono_ms > dg_time_mono_ms()) {
-    usage = count->usage;
-  } else {
-    rc = bucket.len ? count_bucket(engine, call, bucket, &usage, err)
-                    : count_all(engine, call, &usage, err);
-    if (rc == 0) {
-      if (g_hash_table_size(cache->counts) >= KEEP_MAX)
-        g_hash_table_remove_all(cache->counts);
-      count = g_new(struct count, 1);
-      *count = (struct count){usage, dg_time_mono_ms() + KEEP_MS};
-      g_hash_table_replace(cache->counts, g_steal_pointer(&name), count);
+  while (rc == 0 && !found) {
+    found = find_locked(cache, name, cache->counting ? OLD_MS : cache->keep_ms, ret_usage);
+    if (found)
+      break;
+    if (cache->counting) {
+      rc = wait_locked(cache, call, ret_deferred, err);
+    } else {
+      rc = make_locked(engine, call, bucket, name, ret_usage, err);
+      found = rc == 0;
     }
   }
   g_mutex_unlock(&cache->mutex);
-  if (rc == 0)
-    *ret_usage = usage;
   return rc;
 }

@@ -107,7 +107,8 @@ static int stats_finish(struct dg_exchange *x, struct dg_error *err)
 
   if (!x->snapshot->stats_open)
     return dg_fail(err, DG_E_ACCESS_DENIED, "statistics are not open");
-  if (dg_engine_usage(x->server->engine, &x->call, bucket, &usage, err) < 0)
+  if (dg_engine_usage(x->server->engine, &x->call, bucket, x->may_defer ? &x->deferred : NULL,
+                      &usage, err) < 0)
     return -1;
   out = g_string_new(NULL);
   dg_stats_print(out, &(struct dg_stats_facts){.total_objects = usage.total_objects,

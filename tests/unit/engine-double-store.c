@@ -26,8 +26,8 @@ struct double_store {
   GHashTable *uploads;
   uint32_t copies;
   GCond held_changed;
-  bool hold_references;
-  uint32_t held; /* gets of references that wait */
+  enum double_hold hold;
+  uint32_t held; /* calls that wait */
   const char *passed_key; /* by the next listing, during which meanwhile() runs */
   void (*meanwhile)(void);
 };
@@ -72,10 +72,10 @@ void double_store_free(struct double_store *store)
   g_free(store);
 }
 
-void double_store_hold_references(struct double_store *store, bool hold)
+void double_store_hold(struct double_store *store, enum double_hold hold)
 {
   g_mutex_lock(&store->mutex);
-  store->hold_references = hold;
+  store->hold = hold;
   g_cond_broadcast(&store->held_changed);
   g_mutex_unlock(&store->mutex);
 }
@@ -88,11 +88,13 @@ void double_store_wait_held(struct double_store *store, uint32_t count)
   g_mutex_unlock(&store->mutex);
 }
 
-static void stay_held_locked(struct double_store *store)
+static void stay_held_locked(struct double_store *store, enum double_hold what)
 {
+  if (store->hold != what)
+    return;
   store->held++;
   g_cond_broadcast(&store->held_changed);
-  while (store->hold_references)
+  while (store->hold == what)
     g_cond_wait(&store->held_changed, &store->mutex);
   store->held--;
 }
@@ -510,8 +512,8 @@ int double_backend_get(void *self, const struct dg_call *call, const struct dg_i
   rc = enter_locked(store, /* changes= */ false, err);
   if (rc == 0)
     rc = need_bucket_locked(store, item->bucket, err);
-  if (rc == 0 && item->variant == DG_VARIANT_REFERENCE && store->hold_references)
-    stay_held_locked(store);
+  if (rc == 0 && item->variant == DG_VARIANT_REFERENCE)
+    stay_held_locked(store, DOUBLE_HOLD_REFERENCES);
   if (rc == 0 && item->variant == DG_VARIANT_REFERENCE && store->fail_reference) {
     rc = dg_fail(err, store->fail_reference, "fails as asked");
     store->fail_reference = 0;
@@ -691,6 +693,7 @@ int double_backend_list(void *self, const struct dg_call *call,
 
   (void)call;
   g_mutex_lock(&store->mutex);
+  stay_held_locked(store, DOUBLE_HOLD_LISTS);
   rc = enter_locked(store, /* changes= */ false, err);
   if (rc == 0)
     rc = need_bucket_locked(store, request->bucket, err);

@@ -32,8 +32,9 @@ uint64_t double_store_steps(struct double_store *store);
 bool double_store_failed(struct double_store *store);
 /* The next head or get of a reference fails with this code. */
 void double_store_fail_reference(struct double_store *store, int32_t code);
-/* Gets of references wait until it is turned off. [any] */
-void double_store_hold_references(struct double_store *store, bool hold);
+/* Gets of references, or listings, wait until it is something else. [any] */
+enum double_hold { DOUBLE_HOLD_NONE, DOUBLE_HOLD_REFERENCES, DOUBLE_HOLD_LISTS };
+void double_store_hold(struct double_store *store, enum double_hold hold);
 void double_store_wait_held(struct double_store *store, uint32_t count); /* until so many do */
 
 /* Looks and changes behind the engine's back. key: deltaspace prefix for a

@@ -130,14 +130,14 @@ START_TEST(a_client_that_leaves_does_not_fail_those_who_wait_for_its_load)
 {
   struct getter first = {0}, second = {0}, third = {0};
 
-  double_store_hold_references(store, true);
+  double_store_hold(store, DOUBLE_HOLD_REFERENCES);
   start(&first, FAR_MS);
   double_store_wait_held(store, 1);
   start(&second, FAR_MS);
   start(&third, FAR_MS);
   wait_for_misses(3);
   leave(&first);
-  double_store_hold_references(store, false);
+  double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_failed(&first, DG_E_CANCELLED);
   assert_got_it(&second);
   assert_got_it(&third);
@@ -148,14 +148,14 @@ START_TEST(an_impatient_load_does_not_fail_those_who_wait_for_it)
 {
   struct getter first = {0}, second = {0};
 
-  double_store_hold_references(store, true);
+  double_store_hold(store, DOUBLE_HOLD_REFERENCES);
   start(&first, 200);
   double_store_wait_held(store, 1);
   start(&second, FAR_MS);
   wait_for_misses(2);
   while (dg_time_mono_ms() <= first.call.deadline_mono_ms)
     g_usleep(1000);
-  double_store_hold_references(store, false);
+  double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_failed(&first, DG_E_TIMEOUT);
   assert_got_it(&second);
 }
@@ -165,7 +165,7 @@ START_TEST(a_wait_for_a_reference_ends_with_its_own_request)
 {
   struct getter loads = {0}, leaves = {0}, expires = {0};
 
-  double_store_hold_references(store, true);
+  double_store_hold(store, DOUBLE_HOLD_REFERENCES);
   start(&loads, FAR_MS);
   double_store_wait_held(store, 1);
   start(&leaves, FAR_MS);
@@ -174,7 +174,7 @@ START_TEST(a_wait_for_a_reference_ends_with_its_own_request)
   leave(&leaves);
   assert_failed(&leaves, DG_E_CANCELLED);
   assert_failed(&expires, DG_E_TIMEOUT);
-  double_store_hold_references(store, false);
+  double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_got_it(&loads);
 }
 END_TEST
@@ -183,13 +183,13 @@ START_TEST(a_request_that_may_come_back_does_not_wait_for_a_reference)
 {
   struct getter loads = {0}, comes_back = {.defers = true};
 
-  double_store_hold_references(store, true);
+  double_store_hold(store, DOUBLE_HOLD_REFERENCES);
   start(&loads, FAR_MS);
   double_store_wait_held(store, 1);
   start(&comes_back, FAR_MS);
   assert_failed(&comes_back, DG_E_SLOW_DOWN);
   ck_assert(comes_back.deferred);
-  double_store_hold_references(store, false);
+  double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_got_it(&loads);
   start(&comes_back, FAR_MS);
   assert_got_it(&comes_back);
