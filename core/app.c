@@ -9,6 +9,7 @@
 #include "common/fault.h"
 #include "common/slice.h"
 #include "core/access/identity.h"
+#include "core/declared.h"
 #include "core/deploy.h"
 #include "core/engine/engine.h"
 #include "core/http/front.h"
@@ -182,7 +183,10 @@ static int start_engine(struct dg_app *app, struct dg_error *err)
     return -1;
   show_backends(app);
   params = engine_params(app, app->snapshot, app->deployment);
-  return dg_engine_new(&params, &app->engine, err);
+  if (dg_engine_new(&params, &app->engine, err) < 0)
+    return -1;
+  dg_declared_make_buckets(app->engine, app->snapshot, app->log);
+  return 0;
 }
 
 /* An expired one is served all the same: no answer would help nobody. */
@@ -460,6 +464,7 @@ void dg_app_reload(struct dg_app *app)
   show_backends(app);
   dg_probing_forget(retired->deployment, deployment, app->metrics);
   say_changes(app, old);
+  dg_declared_make_buckets(app->engine, snapshot, app->log);
   dg_snapshot_unref(old);
   dg_log_info(app->log, "reload.done", "The configuration was read anew file=%s",
               snapshot->file ? snapshot->file : "-");

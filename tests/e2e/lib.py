@@ -165,6 +165,11 @@ class Endpoint:
                 config=Config(**settings))
         return self._clients[name]
 
+    def make_bucket(self, name):
+        """Or find it made: a server makes those its configuration names."""
+        answer = self.request("PUT", "/" + name)
+        assert answer.status == 200 or answer.code == "BucketAlreadyOwnedByYou", answer
+
     def request(self, method, path, body=None, headers=None, sign=True, query=None, timeout_s=60):
         """One raw request with a signature of our own making: nothing is
         normalised on the way. path is sent as given. Returns a Response."""

@@ -33,11 +33,6 @@ def keys(bucket):
     return [row["Key"] for row in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
-def make(bucket):
-    """There may be one already."""
-    assert server.request("PUT", "/" + bucket).status in (200, 409)
-
-
 def believed_at_once(write, read):
     """Every change made through one name shows through the other one, which has just
     been read."""
@@ -69,7 +64,7 @@ def believed_at_once(write, read):
 
 @case
 def an_alias_stands_for_the_real_bucket():
-    make("shown")
+    server.make_bucket("shown")
     assert os.path.isdir(os.path.join(WORK, "disk", "hidden"))
     assert not os.path.exists(os.path.join(WORK, "disk", "shown"))
     s3.put_object(Bucket="shown", Key="a/b", Body=b"word")
@@ -83,7 +78,7 @@ def an_alias_stands_for_the_real_bucket():
 
 @case
 def a_bucket_is_listed_under_each_of_its_names():
-    make("both")
+    server.make_bucket("both")
     for _ in range(3):
         names = [row["Name"] for row in s3.list_buckets()["Buckets"]]
         assert {"one", "two", "both"} <= set(names), names
@@ -92,7 +87,7 @@ def a_bucket_is_listed_under_each_of_its_names():
 
 @case
 def what_one_name_changes_the_other_shows_at_once():
-    make("both")
+    server.make_bucket("both")
     for write, read in (("one", "two"), ("two", "one"), ("one", "both"), ("both", "two")):
         believed_at_once(write, read)
 
@@ -100,7 +95,7 @@ def what_one_name_changes_the_other_shows_at_once():
 @case
 def equal_names_on_two_backends_are_two_buckets():
     for bucket in ("twin-a", "twin-b"):
-        make(bucket)
+        server.make_bucket(bucket)
         s3.put_object(Bucket=bucket, Key="k", Body=bucket.encode())
     for bucket in ("twin-a", "twin-b") * 3:
         same(get(bucket, "k"), bucket.encode())
@@ -110,7 +105,7 @@ def equal_names_on_two_backends_are_two_buckets():
 
 @case
 def two_backends_on_one_storage_show_each_others_changes_at_once():
-    make("by-near")
+    server.make_bucket("by-near")
     believed_at_once("by-near", "by-far")
     believed_at_once("by-far", "by-near")
     s3.put_object(Bucket="by-near", Key="sealed", Body=b"needle" * 100)

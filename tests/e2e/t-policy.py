@@ -120,4 +120,56 @@ def deletes_and_aborts_make_room_in_a_frozen_bucket():
         s3.delete_bucket(Bucket=bucket)
 
 
+def declaring(folder, buckets, **more):
+    """A configuration with two directories, of which `one` is the default."""
+    return {"storage": dict({
+        "backends": [{"type": "filesystem", "name": name, "path": os.path.join(folder, name)}
+                     for name in ("one", "two")],
+        "buckets": buckets}, **more)}
+
+
+@case
+def declared_buckets_of_a_filesystem_are_made_at_the_start_and_at_a_reload():
+    folder = tempfile.mkdtemp(dir=WORK)
+    other = Server(config=declaring(folder, {
+        "plain": {}, "routed": {"backend": "two"}, "shown": {"backend": "two", "alias": "real"},
+        "closed": {"frozen": True}, "Not_A_Name": {}}))
+    there = lambda: sorted(name + "/" + bucket for name in ("one", "two")
+                           for bucket in os.listdir(os.path.join(folder, name))
+                           if not bucket.startswith("."))
+    same(there(), ["one/closed", "one/plain", "two/real", "two/routed"])
+    same([row["Name"] for row in other.client().list_buckets()["Buckets"]],
+         ["closed", "plain", "routed", "shown"])
+    other.client().put_object(Bucket="shown", Key="k", Body=b"word")
+    with open(os.path.join(other.root, "config.yaml"), "w") as file:
+        json.dump(declaring(folder, {"shown": {"backend": "two", "alias": "real"}, "more": {},
+                                     # it is there already, though on the other backend
+                                     "routed": {}}), file)
+    other.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "bucket=\"more\"" in other.log() or "bucket=more" in other.log())
+    same(there(), ["one/closed", "one/more", "one/plain", "two/real", "two/routed"])
+    same(other.client().get_object(Bucket="shown", Key="k")["Body"].read(), b"word")
+    same(error_of(other.client().create_bucket, Bucket="more"), (409, "BucketAlreadyOwnedByYou"))
+    other.drop()
+
+
+@case
+def a_declared_bucket_that_cannot_be_made_is_told_and_stops_nothing():
+    folder = tempfile.mkdtemp(dir=WORK)
+    other = Server(config=declaring(folder, {"first": {}, "second": {}}),
+                   env={"DGP_FAULT": "fs.bucket.mkdir:ENOSPC:1"})
+    line, = [line for line in other.log().splitlines() if " bucket.not_made " in line]
+    assert "first" in line and "second" not in line, line
+    same([row["Name"] for row in other.client().list_buckets()["Buckets"]], ["second"])
+    same(other.request("PUT", "/first").status, 200)
+    other.drop()
+
+
+def wait_for(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)  # until the log says so: there is no event to wait for
+
+
 main()

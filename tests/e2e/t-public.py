@@ -23,7 +23,7 @@ server.env["DGP_DATA_DIR"] = server.data
 server.start()
 s3 = server.client()
 for bucket in ("some", "whole", "logs"):
-    s3.create_bucket(Bucket=bucket)
+    server.make_bucket(bucket)
 for key in KEYS:
     for bucket in ("some", "whole"):
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode() * 100)

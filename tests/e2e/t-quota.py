@@ -19,7 +19,7 @@ server.env["DGP_DATA_DIR"] = server.data
 server.start()
 s3 = server.client()
 for name in [*LIMITS, "free"]:
-    s3.create_bucket(Bucket=name)
+    server.make_bucket(name)
 
 REFUSED = (403, "QuotaExceeded")
 
@@ -362,7 +362,7 @@ def a_storage_that_hangs_holds_up_the_buckets_of_no_other():
         "buckets": {name: {"backend": name} for name in names}}})
     client = other.start().client()
     for name in names:
-        client.create_bucket(Bucket=name)
+        other.make_bucket(name)
         put(name, "a", 10, client)
     other.stop()
     for name in names:
@@ -390,7 +390,7 @@ def a_reload_gives_and_takes_quotas():
 
     other = Server(config=config("disk-1", None))
     client = other.client()
-    client.create_bucket(Bucket="moved")
+    other.make_bucket("moved")
     for key in "abc":
         put("moved", key, 10, client)
     gauge = 'deltaglider_bucket_objects{bucket="moved"}'
@@ -408,7 +408,7 @@ def a_reload_gives_and_takes_quotas():
     reload(other, config("disk-1", 4))
     put("moved", "d", 10, client)
     reload(other, config("disk-2", 4))
-    client.create_bucket(Bucket="moved")
+    other.make_bucket("moved")
     for key in "abcd":
         put("moved", key, 10, client)
     same(error_of(put, "moved", "e", 10, client), REFUSED)

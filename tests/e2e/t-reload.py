@@ -83,7 +83,7 @@ def refusal(function, **arguments):
 @case
 def a_backend_and_its_bucket_come_and_go():
     server.reload(configuration(("one", "two"), {"moved": {"backend": "two"}}))
-    s3.create_bucket(Bucket="moved")
+    server.make_bucket("moved")
     s3.put_object(Bucket="moved", Key="x", Body=b"on two")
     assert os.path.isdir(os.path.join(WORK, "disk-two", "moved"))
     assert get("x", "moved") == b"on two"
@@ -100,10 +100,10 @@ def a_backend_and_its_bucket_come_and_go():
 @case
 def a_bucket_that_moves_is_not_answered_from_what_was_cached():
     server.reload(configuration(("one", "two"), {"twin": {"backend": "one"}}))
-    s3.create_bucket(Bucket="twin")
+    server.make_bucket("twin")
     s3.put_object(Bucket="twin", Key="k", Body=b"first")
     server.reload(configuration(("one", "two"), {"twin": {"backend": "two"}}))
-    s3.create_bucket(Bucket="twin")
+    server.make_bucket("twin")
     s3.put_object(Bucket="twin", Key="k", Body=b"second")
     for backend, want in (("one", b"first"), ("two", b"second")) * 3:
         server.reload(configuration(("one", "two"), {"twin": {"backend": backend}}))
@@ -256,7 +256,7 @@ def the_level_of_the_log_changes():
 def a_transfer_under_way_ends_with_what_it_began():
     big = body(48 << 20, seed=9)
     server.reload(configuration(("one", "two"), {"far": {"backend": "two"}}))
-    s3.create_bucket(Bucket="far")
+    server.make_bucket("far")
     s3.put_object(Bucket="far", Key="big", Body=big)
     stream = s3.get_object(Bucket="far", Key="big")["Body"]
     head = stream.read(1 << 20)

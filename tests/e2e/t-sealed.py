@@ -444,7 +444,7 @@ def each_backend_has_its_own_key():
     server.start()
     data = with_needle(100000, 1)
     for bucket in ("vault", "shop"):
-        same(server.request("PUT", "/" + bucket).status, 200)
+        server.make_bucket(bucket)
         same(server.request("PUT", "/%s/a.bin" % bucket, body=data).status, 200)
         same(server.request("GET", "/%s/a.bin" % bucket).body, data)
     s3 = server.client()
