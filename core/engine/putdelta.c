@@ -214,6 +214,12 @@ static int give_up_on_error(struct dg_put *put, struct dg_error *err)
 {
   if (err->code == DG_E_SLOW_DOWN || err->code == DG_E_CANCELLED || err->code == DG_E_NO_SPACE)
     return -1;
+  if (err->code == DG_E_CORRUPT && put->basis.exists) {
+    /* It was sound when it was loaded: the next put looks at it again. */
+    dg_engine_report_corrupt(put->engine, put->bucket, dg_key_deltaspace(put->key), "reference",
+                             err);
+    dg_refcache_evict(put->engine->refs, put->basis.sha256);
+  }
   dg_log_warn(put->engine->log, "engine.encode_failed", "bucket=%s key=%s cause=%s",
               DG_LOG_QUOTED(put->bucket), DG_LOG_QUOTED(put->key),
               DG_LOG_QUOTED(dg_slice_str(err->detail)));

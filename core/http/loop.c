@@ -266,6 +266,7 @@ int dg_loop_start(struct dg_loop *loop, struct dg_error *err)
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
   sigfillset(&all);
+  sigdelset(&all, SIGBUS); /* common/mapguard.h */
   pthread_sigmask(SIG_SETMASK, &all, &before);
   code = pthread_create(&loop->thread, &attributes, loop_main, loop);
   pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -154,8 +154,10 @@ struct dg_pool *dg_pool_new(uint32_t thread_count)
   pool->workers = g_new0(struct worker, thread_count);
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  /* Signals are the main thread's business. */
+  /* Signals are the main thread's business, but a fault belongs to who made it: if it
+   * is blocked there, it kills (common/mapguard.h). */
   sigfillset(&all);
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_mutex_lock(&pool->mutex);
   for (uint32_t i = 0; i < thread_count; i++) {

@@ -16,6 +16,8 @@ struct dg_fs_cursor {
   struct dg_fs_entries entries; /* else a stretch of it */
   size_t at;
   bool last; /* nothing follows the stretch */
+  bool failed;
+  struct dg_error failure;
 };
 
 struct collect {
@@ -37,7 +39,8 @@ static int collect(void *receiver, const struct dg_fs_entry *entry)
 
 static void fetch(struct dg_fs_cursor *cursor, const struct dg_fs_entry *from, bool after)
 {
-  dg_dirindex_fetch(cursor->index, from, after, BATCH, &cursor->entries);
+  if (dg_dirindex_fetch(cursor->index, from, after, BATCH, &cursor->entries, &cursor->failure) < 0)
+    cursor->failed = true;
   cursor->last = cursor->entries.rows->len < BATCH;
   cursor->at = 0;
 }
@@ -107,6 +110,14 @@ const struct dg_fs_entry *dg_fs_cursor_peek(struct dg_fs_cursor *cursor)
     fetch(cursor, &from, /* after= */ true);
   }
   return cursor->entries.rows->len ? dg_fs_entries_at(&cursor->entries, 0) : NULL;
+}
+
+int dg_fs_cursor_check(const struct dg_fs_cursor *cursor, struct dg_error *err)
+{
+  if (!cursor->failed)
+    return 0;
+  *err = cursor->failure;
+  return -1;
 }
 
 void dg_fs_cursor_next(struct dg_fs_cursor *cursor)

@@ -130,6 +130,20 @@ static int collect(void *receiver, const struct dg_fs_entry *entry)
   return write_run(build, dg_dirbuild_anonymous(build->fs, build->in_memory), build->err) < 0 ? 1 : 0;
 }
 
+static int fail_hurt(struct dg_indexfile_writer *writer, struct dg_error *err)
+{
+  dg_indexfile_writer_abort(writer);
+  return dg_fail(err, DG_E_IO, "the file of a directory index was cut short, or cannot be read");
+}
+
+static bool any_hurt(const GPtrArray *runs)
+{
+  for (guint i = 0; i < runs->len; i++)
+    if (dg_indexfile_is_hurt(runs->pdata[i]))
+      return true;
+  return false;
+}
+
 static int merge_runs(const GPtrArray *runs, int out_fd, struct dg_indexfile **ret_file,
                       struct dg_error *err)
 {
@@ -152,7 +166,8 @@ static int merge_runs(const GPtrArray *runs, int out_fd, struct dg_indexfile **r
       }
     }
     if (from == runs->len)
-      return dg_indexfile_finish(writer, NULL, ret_file, err);
+      return any_hurt(runs) ? fail_hurt(writer, err)
+                            : dg_indexfile_finish(writer, NULL, ret_file, err);
     dg_indexfile_add(writer, &least);
     at[from]++;
   }
@@ -199,5 +214,7 @@ int dg_dirbuild_fold(const struct dg_indexfile *base, GTree *overlay, int out_fd
   dg_dirmerge_start(&merge, base, overlay, &first, /* after= */ false);
   while (dg_dirmerge_next(&merge, &entry))
     dg_indexfile_add(writer, &entry);
+  if (dg_indexfile_is_hurt(base))
+    return fail_hurt(writer, err);
   return dg_indexfile_finish(writer, NULL, ret_file, err);
 }

@@ -507,6 +507,11 @@ static bool unwatched_and_changed(const struct dg_dirindex *index)
   return !stamps_equal(&now, &index->seen);
 }
 
+static bool is_hurt(const struct dg_dirindex *index)
+{
+  return index->file && dg_indexfile_is_hurt(index->file);
+}
+
 /* Caller holds index->mutex. */
 static int refresh_locked(struct dg_dirindex *index, struct dg_error *err)
 {
@@ -527,10 +532,12 @@ static int refresh_locked(struct dg_dirindex *index, struct dg_error *err)
   (void)pthread_mutex_unlock(&set->mutex);
   if (!index->file && !lost && load(index))
     rc = names ? apply_all(index, names, err) : 0;
-  else if (!index->file || lost || (!watched && unwatched_and_changed(index)))
+  else if (!index->file || lost || is_hurt(index) || (!watched && unwatched_and_changed(index)))
     rc = rebuild(index, err);
   else
     rc = names ? apply_all(index, names, err) : 0;
+  if (rc < 0 && is_hurt(index))
+    rc = rebuild(index, err);
   if (rc < 0) {
     /* Changes taken from the queue are lost now: read anew next time. */
     (void)pthread_mutex_lock(&set->mutex);
@@ -550,19 +557,42 @@ int dg_dirindex_refresh(struct dg_dirindex *index, struct dg_error *err)
   return rc;
 }
 
-void dg_dirindex_fetch(struct dg_dirindex *index, const struct dg_fs_entry *from, bool after,
-                       unsigned max, struct dg_fs_entries *entries)
+/* Caller holds index->mutex. */
+static void take_rows(const struct dg_dirindex *index, const struct dg_fs_entry *from, bool after,
+                      unsigned max, struct dg_fs_entries *entries)
 {
   struct dg_dirmerge merge;
   struct dg_fs_entry entry;
 
+  if (!index->file)
+    return;
+  dg_dirmerge_start(&merge, index->file, index->overlay, from, after);
+  while (max-- && dg_dirmerge_next(&merge, &entry))
+    dg_fs_entries_add(entries, &entry);
+}
+
+int dg_dirindex_fetch(struct dg_dirindex *index, const struct dg_fs_entry *from, bool after,
+                      unsigned max, struct dg_fs_entries *entries, struct dg_error *err)
+{
+  int rc = 0;
+
   (void)pthread_mutex_lock(&index->mutex);
-  if (index->file) {
-    dg_dirmerge_start(&merge, index->file, index->overlay, from, after);
-    while (max-- && dg_dirmerge_next(&merge, &entry))
-      dg_fs_entries_add(entries, &entry);
+  take_rows(index, from, after, max, entries);
+  if (is_hurt(index)) {
+    dg_fs_log(index->set->fs, DG_LOG_WARN, "fs.index.lost",
+              "inode=%" PRIu64 " why=\"its file was cut short, or its disk fails\" action=rebuild",
+              index->inode);
+    dg_fs_entries_empty(entries);
+    rc = rebuild(index, err);
+    if (rc == 0)
+      take_rows(index, from, after, max, entries);
+    if (rc == 0 && is_hurt(index)) {
+      dg_fs_entries_empty(entries);
+      rc = dg_fail(err, DG_E_IO, "the file of a directory index does not stay readable");
+    }
   }
   (void)pthread_mutex_unlock(&index->mutex);
+  return rc;
 }
 
 void dg_dirindex_forget(struct dg_dirindex *index, const struct dg_fs_entry *entry)

@@ -48,9 +48,10 @@ void dg_dirindex_unref(struct dg_dirindex *index); /* NULL is fine */
 int dg_dirindex_refresh(struct dg_dirindex *index, struct dg_error *err);
 
 /* Appends up to `max` entries that are not less than `from` (or, if `after`,
- * greater). [worker] */
-void dg_dirindex_fetch(struct dg_dirindex *index, const struct dg_fs_entry *from, bool after,
-                       unsigned max, struct dg_fs_entries *entries);
+ * greater) to an empty list. An index whose file went away is built anew for it.
+ * [worker] */
+int dg_dirindex_fetch(struct dg_dirindex *index, const struct dg_fs_entry *from, bool after,
+                      unsigned max, struct dg_fs_entries *entries, struct dg_error *err);
 
 /* That entry turned out not to be there. [worker] */
 void dg_dirindex_forget(struct dg_dirindex *index, const struct dg_fs_entry *entry);

@@ -10,6 +10,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "common/mapguard.h"
+
 #include "common/banned.h"
 
 #define MAGIC UINT64_C(0x3158444953464744) /* "DGFSIDX1", little-endian */
@@ -33,6 +35,7 @@ struct dg_indexfile {
   int fd;
   struct dg_indexfile_header header;
   const uint8_t *map;
+  struct dg_mapguard *guard;
   const uint64_t *offsets;
 };
 
@@ -143,6 +146,7 @@ static int map_file(int fd, const struct dg_indexfile_header *header,
   file->fd = fd;
   file->header = *header;
   file->map = map;
+  file->guard = dg_mapguard_add(map, header->file_size, PROT_READ);
   file->offsets = (const uint64_t *)(const void *)(file->map + header->offsets_at);
   *ret_file = file;
   return 0;
@@ -233,6 +237,7 @@ void dg_indexfile_unref(struct dg_indexfile *file)
 {
   if (!file || atomic_fetch_sub(&file->refs, 1) != 1)
     return;
+  dg_mapguard_remove(file->guard);
   (void)munmap((void *)(uintptr_t)file->map, file->header.file_size);
   dg_fs_close_fd(&file->fd);
   g_free(file);
@@ -254,6 +259,11 @@ const struct dg_indexfile_stamp *dg_indexfile_stamp(const struct dg_indexfile *f
   return &file->header.stamp;
 }
 
+bool dg_indexfile_is_hurt(const struct dg_indexfile *file)
+{
+  return dg_mapguard_is_hurt(file->guard);
+}
+
 uint64_t dg_indexfile_count(const struct dg_indexfile *file)
 {
   return file->header.count;
@@ -261,10 +271,13 @@ uint64_t dg_indexfile_count(const struct dg_indexfile *file)
 
 struct dg_fs_entry dg_indexfile_at(const struct dg_indexfile *file, uint64_t number)
 {
-  const uint8_t *row = file->map + file->offsets[number];
+  uint64_t at = file->offsets[number];
+  const uint8_t *row = file->map + at;
   const char *text = (const char *)row + ROW_HEAD;
   uint16_t lengths[2];
 
+  if (at == 0) /* zeros, since the file is hurt: the header is no row */
+    return (struct dg_fs_entry){{"", 0}, {"", 0}, 0};
   memcpy(lengths, row, sizeof lengths);
   return (struct dg_fs_entry){{text, lengths[0]}, {text + lengths[0], lengths[1]}, row[4]};
 }

@@ -6,7 +6,8 @@
  *   offsets  u64 per row, from the start of the file, 8-aligned
  *
  * Host byte order: the file is a cache of this machine. A checksum covers rows
- * and offsets, another the header; whatever does not check is not used. */
+ * and offsets, another the header; whatever does not check is not used. What is cut
+ * short or cannot be read later is noticed by dg_indexfile_is_hurt(). */
 #ifndef DG_FS_INDEXFILE_H
 #define DG_FS_INDEXFILE_H
 
@@ -40,6 +41,10 @@ void dg_indexfile_unref(struct dg_indexfile *file); /* NULL is fine */
 int dg_indexfile_restamp(struct dg_indexfile *file, const struct dg_indexfile_stamp *stamp,
                          struct dg_error *err);
 const struct dg_indexfile_stamp *dg_indexfile_stamp(const struct dg_indexfile *file);
+
+/* After rows were taken: whether some of the file went away meanwhile
+ * (common/mapguard.h). Then none of them can be believed. */
+bool dg_indexfile_is_hurt(const struct dg_indexfile *file);
 
 uint64_t dg_indexfile_count(const struct dg_indexfile *file);
 struct dg_fs_entry dg_indexfile_at(const struct dg_indexfile *file, uint64_t number);

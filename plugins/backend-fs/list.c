@@ -334,12 +334,16 @@ static int step(struct lister *lister, struct dg_error *err)
   struct dg_fs_entry entry;
   struct dg_slice key, prefix = lister->request->prefix;
   unsigned dir = 0;
-  bool doubles = false;
+  bool doubles = false, more;
 
   g_string_truncate(lister->key, level->key_len);
   if (level->reference_pending)
     return visit_reference(lister, level, err);
-  if (!take_entry(level, &room, &entry, &dir, &doubles)) {
+  more = take_entry(level, &room, &entry, &dir, &doubles);
+  for (unsigned i = 0; i < level->dirs.count; i++)
+    if (dg_fs_cursor_check(level->cursors[i], err) < 0)
+      return -1;
+  if (!more) {
     pop(lister);
     return 0;
   }

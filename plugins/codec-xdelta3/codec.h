@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "common/mapguard.h"
 #include "common/vcdiff/emit.h"
 #include "common/vcdiff/index.h"
 #include "common/vcdiff/match.h"
@@ -50,10 +51,13 @@ int codec_fault(const struct codec *codec, const char *step);
 struct dg_codec_ref {
   const uint8_t *data; /* the whole reference, mapped; not NULL even if empty */
   uint64_t size;
+  struct dg_mapguard *guard; /* of data; NULL: empty */
+  char *path;                /* of the mapped file, for messages; NULL: unknown */
   uint8_t sha256[32];
   struct dg_index index; /* shape.bucket_count == 0: there is none */
   void *table;           /* what index.buckets lies in, or NULL */
   size_t table_size;
+  struct dg_mapguard *table_guard; /* NULL: not in a file */
   size_t anonymous_size; /* how much of that is memory of our own */
 };
 
@@ -62,6 +66,10 @@ int codec_ref_open(void *self, const struct dg_call *call,
                    struct dg_error *err);
 uint64_t codec_ref_bytes(const struct dg_codec_ref *ref);
 void codec_ref_close(struct dg_codec_ref *ref);
+
+/* After anything was made of the reference's bytes: DG_E_CORRUPT if they went away
+ * meanwhile (common/mapguard.h), and what was made of them is worth nothing. [any] */
+int codec_ref_check(const struct dg_codec_ref *ref, struct dg_error *err);
 
 /* ---- The index (index-file.c, index-build.c) ---------------------------------- */
 

@@ -99,7 +99,7 @@ static int open_index(struct dg_decoder *decoder, const struct dg_vcd_header *he
   if (!is_zero(params->target_sha256, sizeof params->target_sha256) &&
       memcmp(decoder->index.target_sha256, params->target_sha256, 32) != 0)
     return dg_fail(err, DG_E_CORRUPT, "dgx1: the index is for another object, by its SHA-256");
-  if (decoder->index.reference_size != decoder->reference_size)
+  if (decoder->index.reference_size != decoder->ref->size)
     return dg_fail(err, DG_E_CORRUPT, "dgx1: the index is for another reference, by its size");
   if (index_rows(decoder, header->size_bytes, err) < 0)
     return -1;
@@ -175,8 +175,7 @@ int codec_decode_open(void *self, const struct dg_call *call, const struct dg_co
 
   decoder->call = call;
   decoder->delta = delta;
-  decoder->reference = ref->data;
-  decoder->reference_size = ref->size;
+  decoder->ref = ref;
   if (delta->read_at(delta->self, 0, probe, probe_len, err) < 0 ||
       dg_vcd_header_parse(probe, probe_len, delta->size_bytes, &header, err) < 0)
     return -1;

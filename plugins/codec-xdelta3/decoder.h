@@ -17,8 +17,7 @@ struct window_row {
 struct dg_decoder {
   const struct dg_call *call;    /* borrowed; may be NULL in tests */
   const struct dg_source *delta; /* borrowed */
-  const uint8_t *reference;      /* borrowed from the dg_codec_ref */
-  uint64_t reference_size;
+  const struct dg_codec_ref *ref; /* borrowed */
   uint32_t secondary; /* DG_SECONDARY_* */
   int verified;
   int seekable;

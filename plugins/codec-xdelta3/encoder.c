@@ -53,6 +53,9 @@ int codec_encode_open(void *self, const struct dg_call *call, const struct dg_co
 
   if (identity != (ref == NULL))
     return dg_fail(err, DG_E_INTERNAL, "encoding needs a reference, or the identity flag");
+  if (ref && dg_mapguard_is_hurt(ref->table_guard))
+    codec_log(codec, DG_LOG_WARN, "codec.index_lost",
+              "reference_bytes=%" G_GUINT64_FORMAT " effect=\"deltas are larger\"", ref->size);
   for (; params->target_size > limit && window_size < DG_MATCH_MAX_WINDOW; limit *= 2)
     window_size = MIN(2 * window_size, DG_MATCH_MAX_WINDOW);
   count = params->target_size == 0 ? 1 : (params->target_size - 1) / window_size + 1;
@@ -140,6 +143,23 @@ static void turn_end(struct dg_encoder *encoder, int result)
 
 /* ---- Windows ------------------------------------------------------------------- */
 
+/* A window whose matches cannot be trusted still has its turn, so that the others
+ * learn that it failed. */
+static int emit_in_turn(struct dg_encoder *encoder, struct work *work, uint64_t number,
+                        const struct dg_emit_input *emit, int sound, const uint8_t **ret_data,
+                        size_t *ret_len, struct dg_error *err)
+{
+  struct dg_error late;
+  int result = -1;
+
+  if (turn_wait(encoder, number, sound ? err : &late) < 0)
+    return -1;
+  if (sound)
+    result = dg_emitter_run(work->emitter, emit, ret_data, ret_len, err);
+  turn_end(encoder, result);
+  return result;
+}
+
 static int encode_window(struct dg_encoder *encoder, struct work *work, uint64_t number,
                          const uint8_t *target, uint32_t len, const uint8_t **ret_data,
                          size_t *ret_len, struct dg_error *err)
@@ -157,7 +177,7 @@ static int encode_window(struct dg_encoder *encoder, struct work *work, uint64_t
       .matches = &identity,
       .lzma = encoder->lzma,
   };
-  int result;
+  int sound = 1;
 
   if (encoder->ref) {
     const struct dg_codec_ref *ref = encoder->ref;
@@ -171,14 +191,12 @@ static int encode_window(struct dg_encoder *encoder, struct work *work, uint64_t
     };
 
     emit.matches = dg_matcher_run(work->matcher, &match);
+    /* A lost index is no harm: whatever it says is looked up in the reference. */
+    sound = codec_ref_check(encoder->ref, err) == 0;
   }
-  if (!encoder->lzma)
-    return dg_emitter_run(work->emitter, &emit, ret_data, ret_len, err);
-  if (turn_wait(encoder, number, err) < 0)
-    return -1;
-  result = dg_emitter_run(work->emitter, &emit, ret_data, ret_len, err);
-  turn_end(encoder, result);
-  return result;
+  if (encoder->lzma)
+    return emit_in_turn(encoder, work, number, &emit, sound, ret_data, ret_len, err);
+  return sound ? dg_emitter_run(work->emitter, &emit, ret_data, ret_len, err) : -1;
 }
 
 int codec_encode_window(struct dg_encoder *encoder, uint64_t number, const void *target,

@@ -3,8 +3,9 @@
  * Building an index without memory of our own: straight into the file that
  * stays mapped afterwards.
  *
- * A write to a mapping cannot fail, it kills. So the file's blocks are claimed
- * first, and only filesystems that keep them in place get a mapping. Others get
+ * A write to a mapping cannot fail, it faults, and the whole table would be lost.
+ * So the file's blocks are claimed first, and only filesystems that keep them in
+ * place get a mapping. Others get
  * the table in segments, each built in memory and written. Where no file can be
  * had, a small table is built in memory, and a large reference does without.
  */
@@ -96,21 +97,26 @@ static int build_mapped(const struct codec *codec, int fd, int memory_too, struc
   size_t table_size = (size_t)dg_index_table_bytes(shape);
   size_t size = INDEX_HEADER_SIZE + table_size;
   uint8_t *map = map_file(codec, fd, size, memory_too);
+  struct dg_mapguard *guard;
   int number;
 
   if (!map)
     return -1;
+  guard = dg_mapguard_add(map, size, PROT_READ | PROT_WRITE);
   dg_index_build(shape, ref->data, 0, shape->bucket_count,
                  (uint32_t *)(void *)(map + INDEX_HEADER_SIZE));
   number = codec_fault(codec, "codec.index.seal");
+  if (number == 0 && dg_mapguard_is_hurt(guard))
+    number = EIO;
   if (number != 0) {
+    dg_mapguard_remove(guard);
     (void)munmap(map, size);
     errno = number;
     return -1;
   }
   index_seal(ref, XXH3_128bits(map + INDEX_HEADER_SIZE, table_size), map);
   (void)mprotect(map, size, PROT_READ);
-  index_adopt(ref, map);
+  index_adopt(ref, map, guard);
   return 0;
 }
 
@@ -189,6 +195,8 @@ static int has_index(const struct dg_codec_ref *ref)
 
 static void drop_index(struct dg_codec_ref *ref)
 {
+  dg_mapguard_remove(ref->table_guard);
+  ref->table_guard = NULL;
   (void)munmap(ref->table, ref->table_size);
   ref->table = NULL;
   ref->table_size = 0;
@@ -208,6 +216,10 @@ static int build_kept(const struct codec *codec, const char *cache_dir, struct d
   if (build_mapped(codec, fd, /* memory_too= */ 1, ref) < 0 &&
       (is_full(errno) || build_written(codec, fd, ref) < 0))
     goto failed;
+  if (dg_mapguard_is_hurt(ref->guard)) {
+    errno = EIO; /* an index of what could not be read, under the name of what was meant */
+    goto failed;
+  }
   if (g_rename(temporary, path) < 0)
     goto failed;
   (void)close(fd);

@@ -69,9 +69,10 @@ void index_seal(const struct dg_codec_ref *ref, XXH128_hash_t table_digest,
   memcpy(page, &header, sizeof header);
 }
 
-void index_adopt(struct dg_codec_ref *ref, uint8_t *map)
+void index_adopt(struct dg_codec_ref *ref, uint8_t *map, struct dg_mapguard *guard)
 {
   ref->table = map;
+  ref->table_guard = guard;
   ref->table_size = INDEX_HEADER_SIZE + (size_t)dg_index_table_bytes(&ref->index.shape);
   ref->anonymous_size = 0;
   ref->index.buckets = (const uint32_t *)(const void *)(map + INDEX_HEADER_SIZE);
@@ -82,6 +83,7 @@ int codec_index_load(const struct codec *codec, const char *cache_dir, struct dg
   g_autofree char *path = index_path(cache_dir, ref, "");
   size_t table_size = (size_t)dg_index_table_bytes(&ref->index.shape);
   struct index_header expected;
+  struct dg_mapguard *guard;
   struct stat st;
   uint8_t *map;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -95,17 +97,19 @@ int codec_index_load(const struct codec *codec, const char *cache_dir, struct dg
     (void)close(fd);
     return -1;
   }
+  guard = dg_mapguard_add(map, INDEX_HEADER_SIZE + table_size, PROT_READ);
   /* Read once from end to end here, at random ever after. */
   (void)madvise(map, INDEX_HEADER_SIZE + table_size, MADV_WILLNEED);
   make_header(ref, &expected);
   digest_header(&expected, XXH3_128bits(map + INDEX_HEADER_SIZE, table_size));
   if (memcmp(map, &expected, sizeof expected) != 0) {
+    dg_mapguard_remove(guard);
     (void)munmap(map, INDEX_HEADER_SIZE + table_size);
     goto damaged;
   }
   (void)futimens(fd, NULL); /* used now: see index_prune() */
   (void)close(fd);
-  index_adopt(ref, map);
+  index_adopt(ref, map, guard);
   return 0;
 
 damaged:

@@ -29,8 +29,9 @@ char *index_path(const char *cache_dir, const struct dg_codec_ref *ref, const ch
 void index_seal(const struct dg_codec_ref *ref, XXH128_hash_t table_digest,
                 uint8_t page[INDEX_HEADER_SIZE]);
 
-/* Makes a mapped file (header and table) the reference's index; transferred. */
-void index_adopt(struct dg_codec_ref *ref, uint8_t *map);
+/* Makes a mapped file (header and table) and its guard the reference's index; both
+ * are transferred. */
+void index_adopt(struct dg_codec_ref *ref, uint8_t *map, struct dg_mapguard *guard);
 
 /* Removes what a crash left behind, and the indexes least recently used once
  * all together pass the limit; never `newest`. Mappings outlive their files. */

@@ -192,8 +192,9 @@ static int decode_window(struct range_reader *reader, uint64_t number, struct dg
       return -1;
   if (prepare_window(reader, number, &slot, err) < 0 ||
       buffer_reserve(&reader->target, slot->window.target_size, err) < 0 ||
-      dg_vcd_window_decode(&slot->window, &slot->sections, decoder->reference,
-                           decoder->reference_size, reader->target.data, err) < 0 ||
+      dg_vcd_window_decode(&slot->window, &slot->sections, decoder->ref->data, decoder->ref->size,
+                           reader->target.data, err) < 0 ||
+      codec_ref_check(decoder->ref, err) < 0 ||
       check_window(reader, number, &slot->window, err) < 0)
     return -1;
   slot->number = NO_WINDOW;

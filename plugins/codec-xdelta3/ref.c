@@ -7,11 +7,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/banned.h"
 
-/* Maps the reference and refuses a file that is shorter than promised: reading
- * past its end would kill the process. */
+/* What the file is called, as far as the system knows. */
+static char *path_of(int fd)
+{
+  g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+
+  return g_file_read_link(link, NULL);
+}
+
+/* Maps the reference and refuses a file that is shorter than promised. */
 static int map_reference(const struct dg_codec_ref_params *params, struct dg_codec_ref *ref,
                          struct dg_error *err)
 {
@@ -39,6 +47,8 @@ static int map_reference(const struct dg_codec_ref_params *params, struct dg_cod
     return dg_fail(err, DG_E_IO, "map the reference: %s", g_strerror(errno));
   ref->data = data;
   ref->size = params->size_bytes;
+  ref->guard = dg_mapguard_add(data, (size_t)ref->size, PROT_READ);
+  ref->path = path_of(params->fd);
   return 0;
 }
 
@@ -64,8 +74,21 @@ int codec_ref_open(void *self, const struct dg_call *call,
   ref->index.shape = shape;
   if (!params->cache_dir || codec_index_load(codec, params->cache_dir, ref) < 0)
     codec_index_build(codec, params->cache_dir, ref);
+  if (codec_ref_check(ref, err) < 0) {
+    codec_ref_close(ref);
+    return -1;
+  }
   *ret_ref = ref;
   return 0;
+}
+
+int codec_ref_check(const struct dg_codec_ref *ref, struct dg_error *err)
+{
+  if (!dg_mapguard_is_hurt(ref->guard))
+    return 0;
+  return dg_fail(err, DG_E_CORRUPT, "the reference cannot be read any more: '%.180s' was cut short, "
+                                    "or its disk fails",
+                 ref->path ? ref->path : "a file without a name");
 }
 
 uint64_t codec_ref_bytes(const struct dg_codec_ref *ref)
@@ -77,9 +100,12 @@ void codec_ref_close(struct dg_codec_ref *ref)
 {
   if (!ref)
     return;
+  dg_mapguard_remove(ref->table_guard);
   if (ref->table)
     (void)munmap(ref->table, ref->table_size);
+  dg_mapguard_remove(ref->guard);
   if (ref->size > 0)
     (void)munmap((void *)(uintptr_t)ref->data, (size_t)ref->size);
+  g_free(ref->path);
   g_free(ref);
 }

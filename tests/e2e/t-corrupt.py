@@ -126,6 +126,47 @@ def a_flip_while_running_is_noticed_too():
 
 
 @case
+def a_reference_cut_short_under_a_running_server_ends_requests_not_the_server():
+    for length, left in ((0, "nothing"), (4096, "a page")):
+        server = fresh()
+        other = versions(300001, 2, seed=77)
+        for name, data in (("e/a.zip", other[0]), ("e/b.zip", other[1])):
+            same(server.request("PUT", "/%s/%s" % (BUCKET, name), body=data).status, 200)
+        path = server.path(BUCKET, "d/reference.bin")
+        same(fetch(server, "d/b.zip"), (200, v[1], True))
+        os.truncate(path, length)
+        assert never_wrong(server, "d/b.zip", v[1], left + " of the reference is left")
+        # A put does not need it, and what it stores can be read.
+        same(server.request("PUT", "/%s/d/new.zip" % BUCKET, body=v[2]).status, 200)
+        same(fetch(server, "d/new.zip"), (200, v[2], True))
+        same(fetch(server, "d/p.bin"), (200, plain, True))
+        same(fetch(server, "e/b.zip"), (200, other[1], True))
+        assert server.process.poll() is None, "the server died"
+        assert metric(server) > 0, "no metric counted it"
+        assert any("engine.corrupt" in line and "d/b.zip" in line
+                   for line in server.log().splitlines())
+        # The bytes come back from a backup.
+        with open(path, "r+b") as file:
+            file.write(v[0])
+        same(fetch(server, "d/c.zip"), (200, v[2], True))
+        same(server.stop(), 0)
+
+
+@case
+def a_put_that_meets_a_lost_reference_is_stored_without_it():
+    server = fresh()
+    path = server.path(BUCKET, "d/reference.bin")
+    # Encoding maps it.
+    same(server.request("PUT", "/%s/d/warm.zip" % BUCKET, body=v[1]).status, 200)
+    os.truncate(path, 0)
+    same(server.request("PUT", "/%s/d/new.zip" % BUCKET, body=v[2]).status, 200)
+    same(fetch(server, "d/new.zip"), (200, v[2], True))
+    assert server.process.poll() is None, "the server died"
+    assert metric(server) > 0, "no metric counted it"
+    same(server.stop(), 0)
+
+
+@case
 def rotten_metadata_is_an_error_not_another_object():
     server = fresh()
     for key, variant in (("d/b.zip", "d/b.zip.delta"), ("d/p.bin", "d/p.bin")):

@@ -230,6 +230,51 @@ START_TEST(a_damaged_index_is_rebuilt)
 }
 END_TEST
 
+/* Cuts every kept file, while it is mapped. */
+static void cut_index_files(off_t size)
+{
+  GDir *dir = g_dir_open(fixture->cache, 0, NULL);
+  const char *name;
+  unsigned files = 0;
+
+  while ((name = g_dir_read_name(dir))) {
+    g_autofree char *path = g_build_filename(fixture->cache, name, NULL);
+
+    ck_assert_int_eq(truncate(path, size), 0);
+    files++;
+  }
+  g_dir_close(dir);
+  ck_assert_uint_eq(files, 1);
+}
+
+START_TEST(an_index_cut_short_while_in_use_is_rebuilt)
+{
+  struct dg_error err = {0};
+  g_autofree char *rows = NULL;
+
+  fill("", 4 * MANY);
+  rows = list_all(1000);
+  for (unsigned i = 0; i < 2; i++) {
+    g_autofree char *again = NULL;
+
+    cut_index_files(i == 0 ? 0 : 8192);
+    again = list_all(1000);
+    ck_assert_str_eq(again, rows);
+    ck_assert_uint_eq(stats().scans, 2 + i);
+  }
+  /* Also when it shows while changes are folded in. */
+  cut_index_files(8192);
+  fill("a", 4 * MANY);
+  fs_must_put(fixture, "b", "new");
+  {
+    g_autofree char *more = list_all(3000);
+
+    ck_assert_uint_eq(count_rows(more), 8 * MANY + 1);
+  }
+  ck_assert_int_eq(fs_remove(fixture, "b", DG_VARIANT_PASSTHROUGH, &err), 0);
+}
+END_TEST
+
 START_TEST(without_watches_changes_are_seen_by_the_directory_times)
 {
   g_autofree char *rows = NULL, *again = NULL;
@@ -354,6 +399,7 @@ int main(void)
   tcase_add_test(tcase, an_overflowing_queue_means_reading_anew);
   tcase_add_test(tcase, a_kept_index_is_used_after_a_restart_unless_the_directory_changed);
   tcase_add_test(tcase, a_damaged_index_is_rebuilt);
+  tcase_add_test(tcase, an_index_cut_short_while_in_use_is_rebuilt);
   tcase_add_test(tcase, without_watches_changes_are_seen_by_the_directory_times);
   tcase_add_test(tcase, escaped_names_in_a_large_directory_come_and_go);
   tcase_add_test(tcase, many_changes_are_folded_in);

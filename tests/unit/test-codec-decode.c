@@ -10,6 +10,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/banned.h"
 
@@ -502,6 +503,41 @@ START_TEST(a_damaged_reference_is_noticed)
 }
 END_TEST
 
+START_TEST(a_reference_cut_short_while_decoding_is_an_error)
+{
+  static const char *const secondaries[] = {"none", "djw", "lzma"};
+  struct fixture fixture;
+  g_autoptr(GByteArray) reference = g_byte_array_new();
+  g_autoptr(GByteArray) target = g_byte_array_new();
+  g_autoptr(GByteArray) delta = NULL, before = NULL, after = NULL;
+  g_autofree char *path = NULL;
+  struct dg_codec_ref *ref;
+  struct dg_error err = {0};
+  struct opened o;
+  void *codec;
+
+  fixture_open(&fixture);
+  path = fixture_path(&fixture, "reference");
+  codec = fixture_codec(&fixture, secondaries[_i], 1 << 16);
+  make_pair(reference, target, 700000, 4719);
+  ref = fixture_ref(&fixture, codec, reference, 0);
+  delta = fixture_encode(codec, ref, target->data, target->len);
+  ck_assert_int_eq(open_delta(&o, codec, ref, delta, target->len, NULL, &err), 0);
+  before = read_range(&o, (struct dg_range){0, target->len}, 1000, &err);
+  ck_assert_int_eq(err.code, 0);
+  ck_assert(same_bytes(before, target->data, target->len));
+  ck_assert_int_eq(truncate(path, 5000), 0);
+  after = read_range(&o, (struct dg_range){0, target->len}, 1000, &err);
+  ck_assert_int_eq(err.code, DG_E_CORRUPT);
+  ck_assert_msg(strstr(err.detail, path) != NULL, "%s", err.detail);
+  ck_assert(same_start(after, target));
+  codec_ops.decode_close(o.decoder);
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+  fixture_close(&fixture);
+}
+END_TEST
+
 START_TEST(an_index_that_cannot_be_trusted_is_ignored_not_believed)
 {
   struct fixture fixture;
@@ -583,6 +619,7 @@ int main(void)
   tcase_add_loop_test(tcase, own_deltas_are_verified_when_the_header_is_known, 0, 3);
   tcase_add_loop_test(tcase, verified_reads_never_give_wrong_bytes, 0, 2);
   tcase_add_test(tcase, a_damaged_reference_is_noticed);
+  tcase_add_loop_test(tcase, a_reference_cut_short_while_decoding_is_an_error, 0, 3);
   tcase_add_test(tcase, an_index_that_cannot_be_trusted_is_ignored_not_believed);
   tcase_add_test(tcase, a_range_behind_the_end_and_a_wrong_size_are_refused);
   suite_add_tcase(suite, tcase);

@@ -709,6 +709,90 @@ START_TEST(a_window_that_waits_for_its_turn_notices_that_the_client_left)
 }
 END_TEST
 
+/* ---- A reference that goes away while it is open ------------------------------- */
+
+static void cut_reference(off_t size)
+{
+  g_autofree char *path = fixture_path(&fixture, "reference");
+
+  ck_assert_int_eq(truncate(path, size), 0);
+}
+
+struct lost_window {
+  struct dg_encoder *encoder;
+  const GByteArray *target;
+  uint64_t number;
+  struct dg_error err;
+};
+
+static gpointer encode_lost_window(gpointer data)
+{
+  struct lost_window *lost = data;
+  const void *bytes;
+  size_t len;
+
+  ck_assert_int_eq(codec_ops.encode_window(lost->encoder, lost->number,
+                                           lost->target->data + lost->number * WINDOW, WINDOW,
+                                           &bytes, &len, &lost->err),
+                   -1);
+  return NULL;
+}
+
+START_TEST(a_reference_cut_short_while_encoding_is_an_error)
+{
+  void *codec = fixture_codec(&fixture, secondaries[_i], WINDOW);
+  g_autoptr(GByteArray) reference = code_like(8 * WINDOW);
+  struct dg_codec_ref *ref = fixture_ref(&fixture, codec, reference, 0);
+  struct dg_encode_params params = {.struct_size = sizeof params, .target_size = 8 * WINDOW};
+  struct lost_window lost[4] = {0};
+  GThread *threads[G_N_ELEMENTS(lost)];
+  struct dg_encoder *encoder = NULL;
+  struct dg_error err = {0};
+  const void *data;
+  size_t len;
+
+  ck_assert_int_eq(codec_ops.encode_open(codec, NULL, ref, &params, &encoder, &err), 0);
+  ck_assert_int_eq(
+      codec_ops.encode_window(encoder, 0, reference->data, WINDOW, &data, &len, &err), 0);
+  codec_ops.encode_release(encoder, 0);
+  cut_reference(0);
+  for (unsigned i = 0; i < G_N_ELEMENTS(lost); i++) {
+    lost[i] = (struct lost_window){.encoder = encoder, .target = reference, .number = i + 1};
+    threads[i] = g_thread_new("window", encode_lost_window, &lost[i]);
+  }
+  for (unsigned i = 0; i < G_N_ELEMENTS(lost); i++)
+    (void)g_thread_join(threads[i]);
+  /* With lzma, those after the first may only know that one before them failed. */
+  ck_assert_int_eq(lost[0].err.code, DG_E_CORRUPT);
+  ck_assert_msg(strstr(lost[0].err.detail, "/reference'") != NULL, "%s", lost[0].err.detail);
+  for (unsigned i = 1; i < G_N_ELEMENTS(lost) && strcmp(secondaries[_i], "lzma") != 0; i++)
+    ck_assert_int_eq(lost[i].err.code, DG_E_CORRUPT);
+  codec_ops.encode_close(encoder);
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
+START_TEST(an_index_cut_short_while_encoding_costs_room_only)
+{
+  void *codec = fixture_codec(&fixture, "none", WINDOW);
+  g_autoptr(GByteArray) reference = noise(4 * WINDOW);
+  g_autoptr(GByteArray) delta = NULL, back = NULL;
+  struct dg_codec_ref *ref = fixture_ref(&fixture, codec, reference, 0);
+  g_autofree char *path = index_file();
+
+  ck_assert_int_eq(truncate(path, 0), 0);
+  g_byte_array_unref(fixture_encode(codec, ref, reference->data + WINDOW + 77, WINDOW));
+  delta = fixture_encode(codec, ref, reference->data, reference->len);
+  back = fixture_xdelta3_decode(&fixture, reference, delta);
+  ck_assert_uint_eq(back->len, reference->len);
+  ck_assert_mem_eq(back->data, reference->data, reference->len);
+  ck_assert_ptr_nonnull(strstr(fixture.log->str, "codec.index_lost"));
+  codec_ops.ref_close(ref);
+  codec_ops.destroy(codec);
+}
+END_TEST
+
 START_TEST(huge_objects_get_larger_windows)
 {
   static const struct {
@@ -765,6 +849,8 @@ int main(void)
   tcase_add_test(tcase, a_reference_file_that_is_too_short_is_refused);
   tcase_add_test(tcase, a_window_of_the_wrong_size_is_refused);
   tcase_add_test(tcase, a_window_that_waits_for_its_turn_notices_that_the_client_left);
+  tcase_add_loop_test(tcase, a_reference_cut_short_while_encoding_is_an_error, 0, 3);
+  tcase_add_test(tcase, an_index_cut_short_while_encoding_costs_room_only);
   tcase_add_test(tcase, huge_objects_get_larger_windows);
   suite_add_tcase(suite, tcase);
   srunner_run_all(runner, CK_NORMAL);
