@@ -20,7 +20,8 @@ static const struct {
  *
  * A subresource is a query parameter that turns a request into another
  * operation. The first row that fits wins; a row without a parameter is what a
- * bare request means. */
+ * bare request means, and does not fit one with a subresource: to take a request
+ * to remove a setting for one to remove the bucket would be a disaster. */
 
 struct rule {
   const char *method;
@@ -129,12 +130,35 @@ static const struct rule object_rules[] = {
     RULE("POST", "select", DG_OP_SELECT_OBJECT_CONTENT),
 };
 
+#undef RULE
+
+/* Every subresource of S3, at whatever level and with whatever method. Other
+ * parameters (x-id, and what clients make up) mean nothing, as in S3. */
+static const char *const subresources[] = {
+    "abac", "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption",
+    "intelligent-tiering", "inventory", "legal-hold", "lifecycle", "location", "logging",
+    "metadataConfiguration", "metadataInventoryTable", "metadataJournalTable", "metadataTable",
+    "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
+    "publicAccessBlock", "renameObject", "replication", "requestPayment", "restore", "retention",
+    "select", "session", "tagging", "torrent", "uploadId", "uploads", "versioning", "versions",
+    "website",
+};
+
 const struct dg_param *dg_target_find(const struct dg_target *target, struct dg_slice name)
 {
   for (uint32_t i = 0; i < target->param_count; i++)
     if (dg_slice_equal(target->params[i].name, name))
       return &target->params[i];
   return NULL;
+}
+
+static bool has_subresource(const struct dg_target *target)
+{
+  for (uint32_t i = 0; i < target->param_count; i++)
+    for (size_t j = 0; j < G_N_ELEMENTS(subresources); j++)
+      if (dg_slice_equal_str(target->params[i].name, subresources[j]))
+        return true;
+  return false;
 }
 
 static enum dg_op find_rule(const struct rule *rules, size_t count,
@@ -144,7 +168,7 @@ static enum dg_op find_rule(const struct rule *rules, size_t count,
     if (rules[i].param.len && !dg_target_find(target, rules[i].param))
       continue;
     if (dg_request_is(request, rules[i].method))
-      return rules[i].op;
+      return rules[i].param.len == 0 && has_subresource(target) ? DG_OP_UNKNOWN : rules[i].op;
   }
   return DG_OP_UNKNOWN;
 }
@@ -156,6 +180,8 @@ static enum dg_op find_operation(const struct dg_request *request, const struct 
   if (dg_request_is(request, "OPTIONS"))
     return DG_OP_OPTIONS;
   if (target->bucket.len == 0) {
+    if (has_subresource(target))
+      return DG_OP_UNKNOWN;
     if (dg_request_is(request, "GET"))
       return DG_OP_LIST_BUCKETS;
     return dg_request_is(request, "HEAD") ? DG_OP_HEAD_ROOT : DG_OP_UNKNOWN;

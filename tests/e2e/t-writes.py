@@ -332,6 +332,15 @@ def fixed_answers_stand():
         same((answer.status, answer.code), (501, "NotImplemented"), (method, query))
         answer = server.request(method, "/writes/none", query={query: ""})
         same((answer.status, answer.code), (404, "NoSuchKey"), (method, query))
+    for method, path, query in (("DELETE", "/writes", "metadataTable"),
+                                ("DELETE", "/writes", "metadataConfiguration"),
+                                ("PUT", "/writes", "abac"), ("PUT", "/writes/fixed", "encryption"),
+                                ("DELETE", "/writes/fixed", "legal-hold"),
+                                ("GET", "/writes/fixed", "policy"), ("POST", "/writes", "uploads")):
+        answer = server.request(method, path, query={query: ""}, body=b"y")
+        same((answer.status, answer.code), (501, "NotImplemented"), (method, path, query))
+    same(s3.get_object(Bucket="writes", Key="fixed")["Body"].read(), b"x")
+    same(server.request("GET", "/writes/fixed", query={"x-id": "GetObject", "mine": ""}).body, b"x")
     same(server.request("HEAD", "/", sign=False).status, 200)
     same(server.request("OPTIONS", "/writes/fixed", sign=False).status, 200)
 

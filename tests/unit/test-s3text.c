@@ -145,6 +145,11 @@ START_TEST(every_operation_is_found)
       {"POST /b/k?uploadId=x", DG_OP_COMPLETE_MULTIPART_UPLOAD},
       {"POST /b/k?select&select-type=2", DG_OP_SELECT_OBJECT_CONTENT},
       {"POST /b/k", DG_OP_UNKNOWN},
+      {"DELETE /b?metadataTable", DG_OP_UNKNOWN},
+      {"PUT /b/k?encryption", DG_OP_UNKNOWN},
+      {"DELETE /b/k?legal-hold=", DG_OP_UNKNOWN},
+      {"PUT /b/k?x-id=PutObject", DG_OP_PUT_OBJECT},
+      {"DELETE /b?Policy&my-own=1", DG_OP_DELETE_BUCKET},
       {"PUT /b/k HTTP/1.1\nx-amz-copy-source: /a/b\nx: y", DG_OP_COPY_OBJECT},
       {"PUT /b/k?uploadId=1 HTTP/1.1\nx-amz-copy-source: /a/b\nx: y", DG_OP_UPLOAD_PART_COPY},
   };
@@ -156,6 +161,39 @@ START_TEST(every_operation_is_found)
     ck_assert_msg(target.op == cases[i].op, "%s is %s", cases[i].line, dg_op_name(target.op));
     dg_target_clear(&target);
   }
+}
+END_TEST
+
+/* Above all none that removes or replaces what the client did not name. */
+START_TEST(a_subresource_never_falls_through_to_the_bare_operation)
+{
+  static const char *const names[] = {
+      "abac", "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption",
+      "intelligent-tiering", "inventory", "legal-hold", "lifecycle", "location", "logging",
+      "metadataConfiguration", "metadataInventoryTable", "metadataJournalTable", "metadataTable",
+      "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
+      "publicAccessBlock", "renameObject", "replication", "requestPayment", "restore", "retention",
+      "select", "session", "tagging", "torrent", "uploadId", "uploads", "versioning", "versions",
+      "website"};
+  static const char *const methods[] = {"GET", "HEAD", "PUT", "POST", "DELETE"};
+  static const char *const places[] = {"/", "/b", "/b/", "/b/k"};
+  static const enum dg_op bare[] = {
+      DG_OP_LIST_BUCKETS, DG_OP_HEAD_ROOT,   DG_OP_LIST_OBJECTS, DG_OP_HEAD_BUCKET,
+      DG_OP_CREATE_BUCKET, DG_OP_DELETE_BUCKET, DG_OP_POST_OBJECT, DG_OP_GET_OBJECT,
+      DG_OP_HEAD_OBJECT,  DG_OP_PUT_OBJECT,  DG_OP_DELETE_OBJECT};
+
+  for (size_t n = 0; n < G_N_ELEMENTS(names); n++)
+    for (size_t m = 0; m < G_N_ELEMENTS(methods); m++)
+      for (size_t p = 0; p < G_N_ELEMENTS(places); p++) {
+        g_autofree char *line =
+            g_strdup_printf("%s %s?x-id=1&%s", methods[m], places[p], names[n]);
+        struct dg_target target;
+
+        ck_assert_int_eq(parse_target(line, "h", &target), 0);
+        for (size_t i = 0; i < G_N_ELEMENTS(bare); i++)
+          ck_assert_msg(target.op != bare[i], "%s is %s", line, dg_op_name(target.op));
+        dg_target_clear(&target);
+      }
 }
 END_TEST
 
@@ -749,6 +787,7 @@ int main(void)
   tcase_add_test(tc, bad_escapes_and_nul_bytes_are_refused);
   tcase_add_test(tc, parameters_decode_and_tell_empty_from_absent);
   tcase_add_test(tc, every_operation_is_found);
+  tcase_add_test(tc, a_subresource_never_falls_through_to_the_bare_operation);
   tcase_add_test(tc, labels_come_from_the_closed_set);
   tcase_add_test(tc, copy_sources_split_with_and_without_encoding);
   tcase_add_test(tc, headers_are_found_in_any_case);
