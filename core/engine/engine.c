@@ -13,6 +13,7 @@
 #include "core/engine/quota.h"
 #include "core/engine/upload.h"
 #include "core/engine/usage.h"
+#include "core/engine/verified.h"
 
 #include "common/banned.h"
 
@@ -45,6 +46,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->permits = dg_permits_new(encoders, params->metrics);
   engine->routes = dg_route_cache_new();
   engine->usage = dg_usage_cache_new(DG_USAGE_KEEP_MS);
+  engine->verified = dg_verified_new();
   if (make_dir(engine->cache_dir, "the cache directory", err) < 0 ||
       make_dir(engine->spool_dir, "the spool directory", err) < 0 ||
       make_dir(engine->state_dir, "the state directory", err) < 0)
@@ -78,6 +80,7 @@ void dg_engine_free(struct dg_engine *engine)
   dg_upload_table_free(engine->uploads);
   dg_encode_pool_free(engine->encode_pool);
   dg_refcache_free(engine->refs);
+  dg_verified_free(engine->verified);
   dg_usage_cache_free(engine->usage);
   dg_route_cache_free(engine->routes);
   dg_permits_free(engine->permits);

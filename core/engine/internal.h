@@ -28,6 +28,7 @@ struct dg_upload_table;
 struct dg_route_cache;
 struct dg_usage_cache;
 struct dg_quota;
+struct dg_verified;
 
 struct dg_engine {
   GMutex view_mutex; /* guards the pointer only */
@@ -44,6 +45,7 @@ struct dg_engine {
   struct dg_encode_pool *encode_pool;
   struct dg_route_cache *routes;
   struct dg_usage_cache *usage;
+  struct dg_verified *verified;
   struct dg_quota *quota;
   struct dg_upload_table *uploads;
 };

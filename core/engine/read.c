@@ -8,6 +8,7 @@
 
 #include "common/hex.h"
 #include "core/engine/readers.h"
+#include "core/engine/verified.h"
 
 #include "common/banned.h"
 
@@ -266,6 +267,8 @@ int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struc
 struct object_name {
   struct dg_engine *engine;
   char *bucket, *key;
+  bool has_version; /* its ranges want to know that it was checked */
+  struct dg_verified_name version;
 };
 
 static void object_name_free(gpointer receiver)
@@ -281,6 +284,11 @@ static void report_passthrough(void *receiver, const struct dg_error *err)
 {
   const struct object_name *name = receiver;
 
+  if (!err) {
+    if (name->has_version)
+      dg_verified_add(name->engine->verified, &name->version);
+    return;
+  }
   dg_engine_report_corrupt(name->engine, dg_slice_str(name->bucket), dg_slice_str(name->key),
                            "passthrough", err);
 }
@@ -288,6 +296,7 @@ static void report_passthrough(void *receiver, const struct dg_error *err)
 static struct dg_reader *verified(struct dg_engine *engine, const struct look *look,
                                   struct dg_reader *reader)
 {
+  bool may_be_file = look->route.policy->verify_passthrough_reads == DG_VERIFY_AUTO;
   struct object_name *name;
   uint8_t sha256[32];
 
@@ -297,8 +306,9 @@ static struct dg_reader *verified(struct dg_engine *engine, const struct look *l
   name->engine = engine;
   name->bucket = dg_slice_dup(look->bucket);
   name->key = dg_slice_dup(look->key);
-  return dg_verify_reader_new(reader, look->meta->file_size, sha256,
-                              look->route.policy->verify_passthrough_reads == DG_VERIFY_AUTO,
+  name->has_version = !may_be_file &&
+                      dg_verified_name(&look->route, look->key, look->meta, &name->version);
+  return dg_verify_reader_new(reader, look->meta->file_size, sha256, may_be_file,
                               report_passthrough, name, object_name_free);
 }
 
@@ -362,6 +372,12 @@ static int open_passthrough(struct dg_engine *engine, const struct dg_call *call
     dg_reader_close(reader);
     *ret_reader = dg_bytes_reader_new(nothing, 0, 0);
     return 0;
+  }
+  if (!whole && look->route.policy->verify_passthrough_reads == DG_VERIFY_ON &&
+      dg_verified_ensure(engine, call, &look->route, look->key, meta, look->ret_deferred, err) <
+          0) {
+    dg_reader_close(reader);
+    return -1;
   }
   if (reader && !whole && !narrow(&reader, range)) {
     dg_reader_close(reader);

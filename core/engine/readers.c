@@ -158,8 +158,11 @@ static int verify_end(struct verify_reader *self, struct dg_error *err)
   if (dg_reader_read(self->inner, &extra, 1, &more, err) < 0)
     return -1;
   if (more == 0 && EVP_DigestFinal_ex(self->sha256, digest, NULL) == 1 &&
-      memcmp(digest, self->expected, sizeof self->expected) == 0)
+      memcmp(digest, self->expected, sizeof self->expected) == 0) {
+    if (self->report)
+      self->report(self->receiver, NULL);
     return 0;
+  }
   (void)dg_fail(err, DG_E_CORRUPT, "stored bytes do not match their SHA-256");
   if (self->report)
     self->report(self->receiver, err);

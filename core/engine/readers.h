@@ -18,7 +18,7 @@ struct dg_reader *dg_file_reader_new(int fd, uint64_t offset, uint64_t length);
  * the digest is known: a mismatch fails with DG_E_CORRUPT instead of ending the
  * stream. inner is transferred. gives_file: file_range() passes the file on
  * unread, if inner has one; otherwise it is refused, so that all is read. report
- * (may be NULL) is called on a mismatch. */
+ * (may be NULL) is called on a mismatch, or with NULL when all was read and is good. */
 struct dg_reader *dg_verify_reader_new(struct dg_reader *inner, uint64_t size_bytes,
                                        const uint8_t sha256[32], bool gives_file,
                                        void (*report)(void *receiver, const struct dg_error *err),

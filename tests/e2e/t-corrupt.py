@@ -234,8 +234,15 @@ def passthrough_bodies_are_verified_where_asked_for():
         assert not (status == 200 and complete and got == plain)
         assert not (status == 200 and complete), "byte %d: wrong bytes came back" % at
         assert metric(server) > before
+        before = metric(server)
+        answer = server.request("GET", "/%s/d/p.bin" % BUCKET, headers={"Range": "bytes=5-9"})
+        same(answer.status, 500)
+        assert metric(server) > before
+        assert "engine.corrupt" in server.log() and "d/p.bin" in server.log()
         flip(path, at)
     restart_cold(server)
+    answer = server.request("GET", "/%s/d/p.bin" % BUCKET, headers={"Range": "bytes=5-9"})
+    same((answer.status, answer.body), (206, plain[5:10]))
     assert fetch(server, "d/p.bin")[1] == plain
     server.stop()
 

@@ -401,10 +401,48 @@ START_TEST(whole_reads_of_bodies_at_rest_are_verified_as_configured)
       ck_assert(!g_bytes_equal(body, first));
       g_bytes_unref(body);
     }
-    /* There is no digest of a range. */
-    assert_ok(double_get_range(&engine, "b", "big.txt", (struct dg_range){599990, 10}, &body, &err));
-    g_bytes_unref(body);
+    if (ways[i] == DG_VERIFY_ON) {
+      assert_code(double_get_range(&engine, "b", "big.txt", (struct dg_range){10, 10}, &body, &err),
+                  DG_E_CORRUPT);
+    } else {
+      assert_ok(
+        double_get_range(&engine, "b", "big.txt", (struct dg_range){599990, 10}, &body, &err));
+      g_bytes_unref(body);
+    }
   }
+}
+END_TEST
+
+static void assert_range_good(const char *key)
+{
+  GBytes *body;
+
+  assert_ok(double_get_range(&engine, "b", key, (struct dg_range){10, 10}, &body, &err));
+  g_bytes_unref(body);
+}
+
+START_TEST(ranges_are_verified_once_for_each_version)
+{
+  g_autoptr(GBytes) first = double_bytes(600000, 1), second = double_bytes(600000, 2);
+  GBytes *body;
+
+  double_settings.verify_passthrough_reads = DG_VERIFY_ON;
+  reopen();
+  put_ok("one.txt", first, DG_VARIANT_PASSTHROUGH);
+  put_ok("two.txt", first, DG_VARIANT_PASSTHROUGH);
+  assert_range_good("one.txt");
+  assert_ok(double_get(&engine, "b", "two.txt", &body, &err));
+  g_bytes_unref(body);
+  /* Nothing tells that these change, so they are not read whole again. */
+  double_store_flip(store, "b", "one.txt", DG_VARIANT_PASSTHROUGH, 599999);
+  double_store_flip(store, "b", "two.txt", DG_VARIANT_PASSTHROUGH, 599999);
+  assert_range_good("one.txt");
+  assert_range_good("two.txt");
+  put_ok("one.txt", second, DG_VARIANT_PASSTHROUGH);
+  double_store_flip(store, "b", "one.txt", DG_VARIANT_PASSTHROUGH, 599999);
+  for (int i = 0; i < 2; i++)
+    assert_code(double_get_range(&engine, "b", "one.txt", (struct dg_range){10, 10}, &body, &err),
+                DG_E_CORRUPT);
 }
 END_TEST
 
@@ -794,6 +832,7 @@ static Suite *engine_suite(void)
   tcase_add_test(cases, a_missing_reference_is_an_error_and_not_a_missing_object);
   tcase_add_test(cases, damage_in_deltas_bodies_and_metadata_is_found);
   tcase_add_test(cases, whole_reads_of_bodies_at_rest_are_verified_as_configured);
+  tcase_add_test(cases, ranges_are_verified_once_for_each_version);
   tcase_add_test(cases, a_small_body_is_always_verified);
   tcase_add_test(cases, unmanaged_objects_are_served_as_they_are);
   tcase_add_test(cases, an_object_without_md5_has_a_made_up_etag);
