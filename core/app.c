@@ -242,6 +242,7 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .version = PACKAGE_VERSION,
     .started_s = g_get_real_time() / G_USEC_PER_SEC,
   };
+  dg_snapshot_forget_secrets(app->snapshot); /* whoever needs one has it */
   if (dg_server_start(&params, &app->server, err) < 0)
     return -1;
   app->serves_tls = s->tls.enabled;
@@ -459,6 +460,7 @@ void dg_app_reload(struct dg_app *app)
   app->snapshot = snapshot;
   if (snapshot->access_key_id)
     dg_access_set_credentials(app->access, snapshot->access_key_id, snapshot->secret_access_key);
+  dg_snapshot_forget_secrets(snapshot);
   dg_log_set_level(app->log, snapshot->log_level);
   reload_certificates(app, &snapshot->tls);
   show_backends(app);

@@ -304,7 +304,6 @@ static int deploy_backend(const struct deploy *deploy, const struct dg_backend_c
     (void)instance_ref(instance);
   else if (make_sealed(deploy, config, digest, &is_new, &instance, err) < 0)
     return -1;
-  dg_sealing_forget_secrets(config);
   g_ptr_array_add(deploy->made->sealed, instance);
   g_array_append_val(deploy->made->is_new, is_new);
   named = (struct dg_named_backend){

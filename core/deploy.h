@@ -23,9 +23,9 @@ struct dg_deploy_means {
   const struct dg_health_params *health; /* of every backend, but for the backend itself */
 };
 
-/* Makes, or takes over from one of living, what snapshot names, and wipes the secrets of
- * encryption in it. living: struct dg_deployment *, the one in service first; may be NULL.
- * It, means and snapshot are borrowed for the call, and stay whole, also on failure. */
+/* Makes, or takes over from one of living, what snapshot names, by its secrets among others.
+ * living: struct dg_deployment *, the one in service first; may be NULL. It, means and
+ * snapshot are borrowed for the call, and stay whole, also on failure. */
 int dg_deployment_new(const struct dg_deploy_means *means, const struct dg_snapshot *snapshot,
                       const GPtrArray *living, struct dg_deployment **ret_deployment,
                       struct dg_error *err);

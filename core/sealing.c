@@ -6,7 +6,6 @@
 #include "core/engine/sealed.h"
 #include "core/plug/backend.h"
 #include "core/plug/crypt.h"
-#include "core/plug/options.h"
 
 #include "common/banned.h"
 
@@ -64,10 +63,4 @@ int dg_sealing_open(struct dg_plug_table *table, const struct dg_plug_services *
   }
   *ret_backend = dg_sealed_new(&params);
   return 0;
-}
-
-void dg_sealing_forget_secrets(const struct dg_backend_config *config)
-{
-  if (config->encryption)
-    dg_config_forget_secrets(config->encryption->options);
 }

@@ -21,7 +21,4 @@ int dg_sealing_open(struct dg_plug_table *table, const struct dg_plug_services *
                     const struct dg_backend_config *config, struct dg_backend *inner,
                     struct dg_backend **ret_backend, struct dg_error *err);
 
-/* Wipes the secrets in config: once both are done, or need not be. */
-void dg_sealing_forget_secrets(const struct dg_backend_config *config);
-
 #endif

@@ -22,7 +22,7 @@ struct dg_encryption_config {
   char *native;                 /* plugin whose headers the backend's writes carry, or NULL */
   bool seals_writes;            /* by crypt; false: it only reads */
   struct dg_option *table;      /* of both plugins, and of the core */
-  struct dg_config *options;    /* whoever makes the instances wipes its secrets after */
+  struct dg_config *options;    /* dg_snapshot_forget_secrets() */
 };
 
 /* One entry of storage.backends, or the singleton named "default". */
@@ -142,7 +142,7 @@ struct dg_snapshot {
   char *file;                   /* that was read, or NULL */
   /* access */
   bool authentication_none;
-  char *access_key_id, *secret_access_key; /* both or neither; the secret is wiped when freed */
+  char *access_key_id, *secret_access_key; /* both or neither, until the secret is forgotten */
   /* advanced */
   char *listen_addr;            /* "127.0.0.1:9000", "[::1]:9000" */
   uint32_t log_level;           /* DG_LOG_*; 0: off */
@@ -222,6 +222,12 @@ struct dg_snapshot *dg_snapshot_new_for_test(const char *data_dir);
  * not a level. */
 int dg_log_level_parse(const char *text);
 
+/* Wipes every secret: of the options, and of the file's document, which keeps references
+ * to the environment, and fingerprints ("fp:0123abcd") of all else. For when the instances
+ * are made and the credentials handed over; before others share it. An export then leaves
+ * secrets out in every tier, but for references. Again is fine. [startup] */
+void dg_snapshot_forget_secrets(struct dg_snapshot *snapshot);
+
 struct dg_snapshot *dg_snapshot_ref(struct dg_snapshot *snapshot);
 void dg_snapshot_unref(struct dg_snapshot *snapshot);
 
@@ -229,7 +235,7 @@ void dg_snapshot_unref(struct dg_snapshot *snapshot);
 
 /* What an export leaves out. ${env:NAME} references stay in every tier. */
 enum dg_export_tier {
-  DG_EXPORT_PERSIST,   /* for the file itself: every secret is there */
+  DG_EXPORT_PERSIST,   /* for the file itself: every secret is there that was not forgotten */
   DG_EXPORT_CANONICAL, /* no secret but the credentials of the server and of backends */
   DG_EXPORT_API,       /* without any secret, nor the access keys beside them */
 };

@@ -169,7 +169,11 @@ static gboolean is_kept_back(const struct export *export, enum dg_section sectio
 {
   gboolean is_credential = section == DG_SECTION_ACCESS || section == DG_SECTION_BACKEND;
 
-  if (export->tier == DG_EXPORT_PERSIST || is_reference(node))
+  if (is_reference(node))
+    return FALSE;
+  if (node->is_forgotten)
+    return TRUE; /* what is left of it is no secret and none that could be loaded */
+  if (export->tier == DG_EXPORT_PERSIST)
     return FALSE;
   if (option->type == DG_OPT_SECRET)
     return export->tier == DG_EXPORT_API || !is_credential;
@@ -216,24 +220,23 @@ static struct dg_yaml *part_copy(const struct export *export, const struct dg_pa
   return entry_copy(export, part->entry, NULL, node);
 }
 
-/* The options of the plugin that an entry of the document is for; NULL if it was
- * not loaded, because something else took its place. */
-static const struct dg_option *plugin_table(const struct export *export, enum dg_section section,
-                                            const char *name, const struct dg_yaml *map)
+const struct dg_option *dg_document_table(const struct dg_snapshot *snapshot,
+                                          enum dg_section section, const char *name,
+                                          const struct dg_yaml *map)
 {
   if (section == DG_SECTION_CODEC) {
     g_autofree char *plugin_name = dg_plugin_of_codec(name);
-    const struct dg_config *options = g_hash_table_lookup(export->snapshot->codecs, plugin_name);
+    const struct dg_config *options = g_hash_table_lookup(snapshot->codecs, plugin_name);
 
     return options ? dg_config_table(options) : NULL;
   }
   if (section == DG_SECTION_ENCRYPTION)
-    return dg_encryption_table(export->snapshot, map);
+    return dg_encryption_table(snapshot, map);
   if (section == DG_SECTION_BACKEND) {
     const struct dg_yaml *type = dg_load_entry_part(map, "type");
 
-    for (guint i = 0; type && i < export->snapshot->backends->len; i++) {
-      const struct dg_backend_config *backend = export->snapshot->backends->pdata[i];
+    for (guint i = 0; type && i < snapshot->backends->len; i++) {
+      const struct dg_backend_config *backend = snapshot->backends->pdata[i];
 
       if (!g_strcmp0(backend->type, type->text) && backend->options)
         return dg_config_table(backend->options);
@@ -262,7 +265,7 @@ static void copy_key(const struct export *export, enum dg_section section,
       g_clear_pointer(&node, dg_yaml_free);
   } else if (option) {
     node = is_kept_back(export, section, option, value) ? NULL : option_copy(option, value);
-  } else if (value->type == DG_YAML_SCALAR &&
+  } else if (value->type == DG_YAML_SCALAR && (!value->is_forgotten || is_reference(value)) &&
              (dg_load_secret_of_file_key(plugin ? plugin : own, key->text) ||
               export->tier == DG_EXPORT_PERSIST)) {
     node = plain_copy(value); /* a path, or an option of a plugin that is not loaded */
@@ -308,7 +311,7 @@ static struct dg_yaml *shorten_action(struct dg_yaml *action)
 static struct dg_yaml *entry_copy(const struct export *export, enum dg_section section,
                                   const char *name, const struct dg_yaml *map)
 {
-  const struct dg_option *plugin = plugin_table(export, section, name, map);
+  const struct dg_option *plugin = dg_document_table(export->snapshot, section, name, map);
   struct dg_yaml *copy;
 
   if (map->type == DG_YAML_SCALAR && !map->is_null)

@@ -100,6 +100,11 @@ void dg_encryption_config_free(struct dg_encryption_config *config); /* NULL is 
 /* The options an encryption map of the document was read with, or NULL. */
 const struct dg_option *dg_encryption_table(const struct dg_snapshot *snapshot,
                                             const struct dg_yaml *map);
+/* The options of the plugin that an entry of the document is for; NULL if it has none, or
+ * was not loaded, because something else took its place. name: of an entry that has one. */
+const struct dg_option *dg_document_table(const struct dg_snapshot *snapshot,
+                                          enum dg_section section, const char *name,
+                                          const struct dg_yaml *map);
 /* Loads a codec's options once; what names it, for messages. */
 int dg_load_codec(const struct dg_load *load, const char *plugin_name, const char *what,
                   struct dg_error *err);

@@ -21,14 +21,19 @@ struct expansion {
   GArray *edits;
 };
 
+static void wipe(char *text)
+{
+  if (text)
+    OPENSSL_cleanse(text, strlen(text));
+  g_free(text);
+}
+
 static void edit_clear(void *pointer)
 {
   struct dg_yaml_edit *edit = pointer;
 
-  if (edit->value)
-    OPENSSL_cleanse(edit->value, strlen(edit->value));
-  g_free(edit->value);
-  g_free(edit->ref);
+  wipe(edit->value);
+  wipe(edit->ref); /* a default may be as secret */
 }
 
 static int fail_in_text(const struct expansion *expansion, const char *name, const char *cause,
@@ -152,20 +157,24 @@ static int expand(struct expansion *expansion, struct dg_error *err)
 {
   const char *start = expansion->text.data + expansion->at;
   const char *close = memchr(start, '}', expansion->text.len - expansion->at);
-  g_autofree char *name = NULL;
-  char *dflt;
+  char *name, *dflt;
+  size_t len;
+  int result;
 
   if (!close || memchr(start, '\n', (size_t)(close - start)))
     return fail_in_text(expansion, "", "its closing brace is missing", err);
-  name = g_strndup(start + strlen("${env:"), (gsize)(close - start) - strlen("${env:"));
+  len = (size_t)(close - start) - strlen("${env:");
+  name = g_strndup(start + strlen("${env:"), len);
   dflt = strstr(name, ":-");
   if (dflt) {
     *dflt = '\0';
     dflt += 2;
   }
-  if (!is_env_name(name))
-    return fail_in_text(expansion, name, "that is no variable name", err);
-  return fill(expansion, (size_t)(close - start) + 1, name, dflt, err);
+  result = is_env_name(name) ? fill(expansion, (size_t)(close - start) + 1, name, dflt, err)
+                             : fail_in_text(expansion, name, "that is no variable name", err);
+  OPENSSL_cleanse(name, len);
+  g_free(name);
+  return result;
 }
 
 /* A private character that the file itself holds, which is no marker. */

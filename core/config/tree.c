@@ -68,6 +68,13 @@ static struct dg_yaml *node_new(enum dg_yaml_type type, unsigned line, unsigned 
   return node;
 }
 
+static void wipe(char *text)
+{
+  if (text)
+    OPENSSL_cleanse(text, strlen(text));
+  g_free(text);
+}
+
 void dg_yaml_free(struct dg_yaml *node)
 {
   if (!node)
@@ -76,10 +83,8 @@ void dg_yaml_free(struct dg_yaml *node)
     g_ptr_array_unref(node->keys);
   if (node->values)
     g_ptr_array_unref(node->values);
-  if (node->text)
-    OPENSSL_cleanse(node->text, strlen(node->text));
-  g_free(node->text);
-  g_free(node->ref);
+  wipe(node->text);
+  wipe(node->ref);
   g_free(node);
 }
 
@@ -143,6 +148,14 @@ static int next_event(struct parse *parse, yaml_event_t *event, struct dg_error 
                  parse->parser.problem ? parse->parser.problem : "not YAML");
 }
 
+/* What a scalar says may be a secret. */
+static void event_clear(yaml_event_t *event)
+{
+  if (event->type == YAML_SCALAR_EVENT)
+    OPENSSL_cleanse(event->data.scalar.value, event->data.scalar.length);
+  yaml_event_delete(event);
+}
+
 static struct dg_yaml *node_at(const struct parse *parse, enum dg_yaml_type type,
                                yaml_mark_t mark)
 {
@@ -171,12 +184,21 @@ static const struct dg_yaml_edit *edit_marked(const struct parse *parse,
            : NULL;
 }
 
-/* text with the values in the place of their markers, or with the references. Transferred. */
+/* text with the values in the place of their markers, or with the references. Of its final
+ * size from the start: growing would leave parts of a secret behind. Transferred. */
 static char *unmarked(const struct parse *parse, const yaml_event_t *event, const char *text,
                       gboolean with_refs)
 {
-  GString *out = g_string_sized_new(strlen(text) + 256);
+  size_t size = strlen(text);
+  GString *out;
 
+  for (const char *next = text; *next; next = g_utf8_next_char(next)) {
+    const struct dg_yaml_edit *edit = edit_marked(parse, event, g_utf8_get_char(next));
+
+    if (edit)
+      size += strlen(with_refs && edit->ref ? edit->ref : edit->value);
+  }
+  out = g_string_sized_new(size + 1);
   for (; *text; text = g_utf8_next_char(text)) {
     const struct dg_yaml_edit *edit = edit_marked(parse, event, g_utf8_get_char(text));
 
@@ -226,10 +248,11 @@ static void scalar_text(const struct parse *parse, const yaml_event_t *event,
   node->text = node->is_null ? g_strdup("") : unmarked(parse, event, text, /* with_refs= */ FALSE);
   find_refs(parse, event, text, &has_refs, &node->is_only_refs);
   if (has_refs) {
-    GString *quoted = g_string_new(NULL);
+    GString *quoted = g_string_sized_new(strlen(text) * 6 + 3); /* an escape has six characters */
 
     dg_yaml_print_text(text, quote_of(event), quoted);
     node->ref = unmarked(parse, event, quoted->str, /* with_refs= */ TRUE);
+    OPENSSL_cleanse(quoted->str, quoted->len);
     g_string_free(quoted, TRUE);
   } else {
     node->is_only_refs = FALSE;
@@ -281,7 +304,7 @@ static int parse_map(struct parse *parse, struct dg_yaml *map, unsigned depth,
     if (next_event(parse, &event, err) < 0)
       return -1;
     if (event.type == YAML_MAPPING_END_EVENT) {
-      yaml_event_delete(&event);
+      event_clear(&event);
       return 0;
     }
     result = parse_node(parse, &event, depth, &key, err);
@@ -290,10 +313,10 @@ static int parse_map(struct parse *parse, struct dg_yaml *map, unsigned depth,
     if (result == 0 && dg_yaml_get(map, key->text))
       result = dg_fail(err, DG_E_INVALID_ARGUMENT, "%s:%u:%u: the key '%.60s' stands here twice",
                        parse->file, key->line, key->column, key->text);
-    yaml_event_delete(&event);
+    event_clear(&event);
     if (result == 0 && next_event(parse, &event, err) == 0) {
       result = parse_node(parse, &event, depth, &value, err);
-      yaml_event_delete(&event);
+      event_clear(&event);
     } else {
       result = -1;
     }
@@ -317,11 +340,11 @@ static int parse_list(struct parse *parse, struct dg_yaml *list, unsigned depth,
     if (next_event(parse, &event, err) < 0)
       return -1;
     if (event.type == YAML_SEQUENCE_END_EVENT) {
-      yaml_event_delete(&event);
+      event_clear(&event);
       return 0;
     }
     result = parse_node(parse, &event, depth, &value, err);
-    yaml_event_delete(&event);
+    event_clear(&event);
     if (result < 0)
       return -1;
     g_ptr_array_add(list->values, value);
@@ -372,10 +395,19 @@ static int parse_stream(struct parse *parse, struct dg_yaml **root, struct dg_er
     else if (event.type == YAML_SCALAR_EVENT || event.type == YAML_MAPPING_START_EVENT ||
              event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_ALIAS_EVENT)
       result = parse_node(parse, &event, 0, root, err);
-    yaml_event_delete(&event);
+    event_clear(&event);
     if (result < 0 || is_end)
       return result;
   }
+}
+
+/* libyaml keeps pieces of the file as it came and as characters. */
+static void parser_clear(yaml_parser_t *parser)
+{
+  OPENSSL_cleanse(parser->raw_buffer.start,
+                  (size_t)(parser->raw_buffer.end - parser->raw_buffer.start));
+  OPENSSL_cleanse(parser->buffer.start, (size_t)(parser->buffer.end - parser->buffer.start));
+  yaml_parser_delete(parser);
 }
 
 int dg_yaml_parse(struct dg_slice text, const char *file, const GArray *edits,
@@ -389,7 +421,7 @@ int dg_yaml_parse(struct dg_slice text, const char *file, const GArray *edits,
     g_error("libyaml does not start");
   yaml_parser_set_input_string(&parse.parser, (const unsigned char *)text.data, text.len);
   result = parse_stream(&parse, &root, err);
-  yaml_parser_delete(&parse.parser);
+  parser_clear(&parse.parser);
   if (result == 0 && root && root->type == DG_YAML_SCALAR && root->is_null) {
     dg_yaml_free(root);
     root = NULL;

@@ -17,9 +17,11 @@ struct dg_yaml {
   enum dg_yaml_type type;
   unsigned line, column;    /* from 1, in the file as written */
   char *text;               /* scalar; "" for a null. Wiped when freed */
-  char *ref;                /* scalar with ${env:NAME}: as YAML, references and all; or NULL */
+  char *ref;                /* scalar with ${env:NAME}: as YAML, references and all; or NULL.
+                               Wiped when freed: it may hold a secret's default */
   gboolean is_only_refs;    /* ref is nothing but references, none with a default */
   gboolean is_null;         /* plain ~, null or nothing */
+  gboolean is_forgotten;    /* scalar: a secret was here; text is its fingerprint */
   gboolean is_verbatim;     /* scalar: written as it is, neither quoted nor escaped */
   GPtrArray *keys;          /* map: struct dg_yaml * scalars, in file order */
   GPtrArray *values;        /* map: parallel to keys; list: the entries */

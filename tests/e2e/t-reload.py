@@ -175,6 +175,50 @@ def sealing_begins_and_ends_with_a_reload():
     server.reload(configuration())
 
 
+def memory_of(process):
+    """All that the server could write to, but for the stack, which holds the environment."""
+    with open("/proc/%d/maps" % process.pid) as maps, \
+            open("/proc/%d/mem" % process.pid, "rb") as memory:
+        for line in maps:
+            place, rights, rest = line.split(None, 2)
+            if not rights.startswith("rw") or "[stack]" in rest:
+                continue
+            begin, end = (int(number, 16) for number in place.split("-"))
+            memory.seek(begin)
+            try:
+                yield memory.read(end - begin)
+            except OSError:
+                pass  # it went away meanwhile
+
+
+@case
+def keys_do_not_stay_in_memory_as_text():
+    keys = [random.Random(seed).randbytes(32).hex() for seed in (101, 102, 103, 104)]
+    with open(os.path.join(WORK, "key"), "w") as file:
+        file.write(keys[2] + "\n")
+    def sealed(**encryption):
+        return configuration((dict(directory("sealed"), encryption=dict(
+            {"mode": "aes256-gcm-proxy"}, **encryption)),))
+    other = Reloaded(sealed(key=keys[0], legacy_key="${env:OTHER_KEY}"), autostart=False)
+    other.env["OTHER_KEY"] = keys[1]
+    other.start()
+    def found():
+        seen = set()
+        for piece in memory_of(other.process):
+            seen |= {number for number, key in enumerate(keys) if key.encode() in piece}
+        return sorted(seen)
+    other.client().create_bucket(Bucket="sealed")
+    other.client().put_object(Bucket="sealed", Key="k", Body=b"word")
+    same(found(), [])
+    other.reload(sealed(key_file=os.path.join(WORK, "key"), legacy_key=keys[0]))
+    same(other.client().get_object(Bucket="sealed", Key="k")["Body"].read(), b"word")
+    same(found(), [])
+    # Taken over as it is: a third time the same.
+    other.signal_and_wait()
+    same(found(), [])
+    other.drop()
+
+
 @case
 def a_bad_file_keeps_what_runs_and_says_why():
     for text, why in (("storage: [", "config.yaml:2"), ("advanced:\n  max_delta_ration: 1\n", "config.yaml:2"),

@@ -184,6 +184,44 @@ START_TEST(what_the_environment_replaced_is_persisted_but_not_shown)
 }
 END_TEST
 
+START_TEST(forgotten_secrets_are_nowhere_and_references_stay)
+{
+  struct dg_snapshot *s;
+  g_autofree char *before = NULL, *after = NULL, *persisted = NULL;
+  const struct dg_backend_config *backend;
+
+  g_setenv("TEST_SECRET", "from-the-environment", TRUE);
+  s = config_loaded(
+    "access: {access_key_id: AK, secret_access_key: first-secret}\n"
+    "storage:\n  backend: {type: filesystem, path: replaced, secret_access_key: 'no-such-option'}\n"
+    "  backends:\n    - {type: s3, name: z, endpoint: 'http://h:1/', allow_local: true, "
+    "access_key_id: B, secret_access_key: second-secret}\n"
+    "    - {type: s3, name: y, endpoint: 'http://h:2/', allow_local: true, access_key_id: C, "
+    "secret_access_key: '${env:TEST_SECRET}'}\n"
+    "    - {type: s3, name: x, endpoint: 'http://h:3/', allow_local: true, access_key_id: D, "
+    "secret_access_key: '${env:TEST_SECRET:-third-secret}'}\n");
+  before = exported(s, DG_EXPORT_API);
+  dg_snapshot_forget_secrets(s);
+  dg_snapshot_forget_secrets(s);
+  after = exported(s, DG_EXPORT_API);
+  ck_assert_str_eq(after, before);
+  persisted = exported(s, DG_EXPORT_PERSIST);
+  ck_assert_ptr_nonnull(strstr(persisted, "${env:TEST_SECRET}"));
+  for (const char *const *word = (const char *const[]){"first-", "second-", "third-", "from-the",
+                                                       "no-such", "fp:", NULL};
+       *word; word++)
+    ck_assert_msg(!strstr(persisted, *word), "%s is in:\n%s", *word, persisted);
+  ck_assert_ptr_null(s->secret_access_key);
+  ck_assert_str_eq(s->access_key_id, "AK");
+  for (guint i = 0; i < s->backends->len; i++) {
+    backend = s->backends->pdata[i];
+    ck_assert_ptr_null(backend->options->get_text(backend->options, "secret_access_key"));
+    ck_assert_ptr_nonnull(backend->options->get_text(backend->options, "endpoint"));
+  }
+  dg_snapshot_unref(s);
+}
+END_TEST
+
 START_TEST(odd_texts_come_back_as_they_were)
 {
   static const char *const texts[] = {"",     "no",    "1:2",       "a: b",    "a #b",  "- a",
@@ -287,6 +325,7 @@ int main(void)
   tcase_add_test(tests, what_stands_beside_a_reference_in_a_secret_is_kept_back_with_it);
   tcase_add_test(tests, tiers_keep_secrets_back);
   tcase_add_test(tests, what_the_environment_replaced_is_persisted_but_not_shown);
+  tcase_add_test(tests, forgotten_secrets_are_nowhere_and_references_stay);
   tcase_add_test(tests, odd_texts_come_back_as_they_were);
   tcase_add_test(tests, only_what_a_reload_cannot_apply_is_listed);
   tcase_add_test(tests, the_schema_is_json_and_has_every_option);
