@@ -120,13 +120,19 @@ static void mark_corrupt(const struct dg_fs *fs, const struct stat *stat, enum d
             (int)MIN(name.len, 200), name.len ? name.data : "", (uintmax_t)stat->st_ino, why);
 }
 
-static int load_managed(const struct dg_fs *fs, const struct stat *stat, struct dg_slice json,
+static int load_managed(const struct dg_fs *fs, const struct stat *stat, char *json, size_t len,
                         enum dg_fs_role role, struct dg_slice name, struct dg_meta *meta,
                         struct dg_error *err)
 {
   struct dg_error why;
 
-  if (dg_fs_json_read(fs->host, json, meta, &why) < 0) {
+  if (!dg_fs_json_unseal(json, &len)) {
+    mark_corrupt(fs, stat, role, name,
+                 "its checksum dg_sum is another one: it was damaged, or edited with dg_sum left in",
+                 meta);
+    return 0;
+  }
+  if (dg_fs_json_read(fs->host, (struct dg_slice){json, len}, meta, &why) < 0) {
     mark_corrupt(fs, stat, role, name, why.detail, meta);
     return 0;
   }
@@ -153,8 +159,7 @@ int dg_fs_meta_load(const struct dg_fs *fs, int fd, const struct stat *stat, enu
   if (len < 0 && errno != ENODATA && errno != ENOTSUP)
     return dg_fs_fail(err, errno, "read attribute " DG_FS_XATTR_META);
   if (len >= 0) {
-    rc = load_managed(fs, stat, (struct dg_slice){heap ? heap : buffer, (size_t)len}, role, name,
-                      meta, err);
+    rc = load_managed(fs, stat, heap ? heap : buffer, (size_t)len, role, name, meta, err);
   } else {
     bool vcdiff = false;
 
@@ -193,6 +198,7 @@ static int store_json(int fd, const struct dg_meta *meta, unsigned flags, struct
 
   if (dg_fs_json_write(meta, flags, json, err) < 0)
     return -1;
+  dg_fs_json_seal(json);
   if (fsetxattr(fd, DG_FS_XATTR_META, json->str, json->len, 0) == 0)
     return 0;
   errnum = errno;

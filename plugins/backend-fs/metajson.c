@@ -7,6 +7,9 @@
 #include <stdbool.h>
 #include <time.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "common/banned.h"
 
 /* ---- Writing ---------------------------------------------------------------- */
@@ -156,4 +159,51 @@ int dg_fs_json_write(const struct dg_meta *meta, unsigned flags, GString *out,
                flags & DG_FS_JSON_NO_PART_SIZES ? DG_EXTENSION_PART_SIZES : NULL);
   g_string_append_c(out, '}');
   return 0;
+}
+
+/* ---- The checksum ------------------------------------------------------------- */
+
+#define SUM_HEAD ",\"dg_sum\":\""
+#define SUM_TAIL "\"}"
+#define SUM_DIGITS 16u
+#define SUM_BYTES (sizeof SUM_HEAD - 1 + SUM_DIGITS + sizeof SUM_TAIL - 1)
+
+static void make_sum(const char *json, size_t len, char out[static SUM_DIGITS])
+{
+  static const char hex[] = "0123456789abcdef";
+  uint64_t sum = XXH3_64bits(json, len);
+
+  for (unsigned i = 0; i < SUM_DIGITS; i++)
+    out[i] = hex[sum >> (60 - 4 * i) & 15];
+}
+
+void dg_fs_json_seal(GString *json)
+{
+  char digits[SUM_DIGITS];
+
+  g_assert(json->len > 0 && json->str[json->len - 1] == '}');
+  g_string_truncate(json, json->len - 1);
+  make_sum(json->str, json->len, digits);
+  g_string_append(json, SUM_HEAD);
+  g_string_append_len(json, digits, SUM_DIGITS);
+  g_string_append(json, SUM_TAIL);
+}
+
+bool dg_fs_json_unseal(char *json, size_t *len)
+{
+  char digits[SUM_DIGITS];
+  char *at;
+
+  if (*len < SUM_BYTES)
+    return true;
+  at = json + *len - SUM_BYTES;
+  if (memcmp(at, SUM_HEAD, sizeof SUM_HEAD - 1) != 0 ||
+      memcmp(at + SUM_BYTES - (sizeof SUM_TAIL - 1), SUM_TAIL, sizeof SUM_TAIL - 1) != 0)
+    return true;
+  make_sum(json, *len - SUM_BYTES, digits);
+  if (memcmp(at + sizeof SUM_HEAD - 1, digits, SUM_DIGITS) != 0)
+    return false;
+  *at = '}';
+  *len -= SUM_BYTES - 1;
+  return true;
 }

@@ -11,10 +11,20 @@
  *
  *   "dg_ext":{"NAME":"VALUE",...}
  *
+ * and in the attribute, last of all,
+ *
+ *   "dg_sum":"SIXTEEN HEX DIGITS"
+ *
+ * XXH3-64 of every byte before its comma, so that a flipped bit that leaves valid
+ * JSON is noticed. It is a matter of those very bytes: whatever does not end so, as
+ * DeltaGlider Proxy's own metadata, also what it rewrites of ours, is read without.
+ *
  * Reading ignores unknown fields and takes the aliases `direct` for
  * `passthrough` and `ref_key` for `ref_path`. */
 #ifndef DG_FS_METAJSON_H
 #define DG_FS_METAJSON_H
+
+#include <stdbool.h>
 
 #include <glib.h>
 
@@ -30,6 +40,14 @@
  * the variant is unknown. [any] */
 int dg_fs_json_write(const struct dg_meta *meta, unsigned flags, GString *out,
                      struct dg_error *err);
+
+/* Appends the checksum to a finished JSON object. [any] */
+void dg_fs_json_seal(GString *json);
+
+/* Takes the checksum off, if there is one: *len shrinks, and what remains is the
+ * object without it. False if it is of something else than what stands before it.
+ * [any] */
+bool dg_fs_json_unseal(char *json, size_t *len);
 
 /* Parses JSON into an empty meta through the host's meta services.
  * DG_E_CORRUPT, with the reason, for anything that cannot be trusted. [any] */

@@ -198,6 +198,48 @@ def rotten_metadata_is_an_error_not_another_object():
 
 
 @case
+def metadata_that_a_flipped_bit_leaves_readable_is_an_error_too():
+    server = fresh()
+    headers = {"Content-Type": "text/plain", "x-amz-meta-team": "core"}
+    key = "d/told.txt"
+    same(server.request("PUT", "/%s/%s" % (BUCKET, key), body=plain, headers=headers).status, 200)
+    parts = "d/parts.bin"
+    upload = re.search(r"<UploadId>([^<]+)", server.request(
+        "POST", "/%s/%s" % (BUCKET, parts), query={"uploads": ""}).body.decode()).group(1)
+    tag = server.request("PUT", "/%s/%s" % (BUCKET, parts), body=plain,
+                         query={"partNumber": "1", "uploadId": upload}).headers["ETag"]
+    same(server.request("POST", "/%s/%s" % (BUCKET, parts), query={"uploadId": upload}, body=(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part>"
+        "</CompleteMultipartUpload>" % tag).encode()).status, 200)
+    where = {"user_metadata": (key, rb'"team":"(c)'), "content_type": (key, rb'"text/(p)'),
+             "md5": (key, rb'"md5":"(\w)'), "created_at": (key, rb'"created_at":"202(\d)'),
+             "file_sha256": (key, rb'"file_sha256":"(\w)'), "file_size": (key, rb'"file_size":(\d)'),
+             "multipart_etag": (parts, rb'"multipart_etag":"\\"(\w)'),
+             "the checksum": (key, rb'"dg_sum":"(\w)')}
+    for number, (field, (name, pattern)) in enumerate(where.items()):
+        path = server.path(BUCKET, name)
+        text = os.getxattr(path, "user.dg.metadata")
+        at = re.search(pattern, text).start(1)
+        spoilt = text[:at] + bytes([text[at] ^ 1]) + text[at + 1:]
+        json.loads(spoilt)
+        same(fetch(server, name), (200, plain, True))
+        os.setxattr(path, "user.dg.metadata", spoilt)
+        if number % 2:
+            restart_cold(server)
+        before = metric(server)
+        for method in ("GET", "HEAD"):
+            same(server.request(method, "/%s/%s" % (BUCKET, name)).status, 500, field)
+        assert metric(server) > before, field + ": no metric counted it"
+        assert any("engine.corrupt" in line and name in line
+                   for line in server.log().splitlines()), field
+        assert any("fs.metadata.corrupt" in line and "checksum" in line
+                   for line in server.log().splitlines()), field
+        os.setxattr(path, "user.dg.metadata", text)
+        same(fetch(server, name), (200, plain, True))
+    server.stop()
+
+
+@case
 def truncated_and_swapped_files_are_noticed():
     for variant in ("d/b.zip.delta", "d/reference.bin", "d/p.bin"):
         server = fresh()

@@ -80,7 +80,7 @@ def what_stock_xdelta3_wrote_is_served():
         run("xdelta3", "-e", "-f", "-D", *flags, "-s", server.path(BUCKET, "app/reference.bin"), source, new)
         os.replace(new, path)
         row = json.loads(text)
-        row = {name: value for name, value in row.items() if not name.startswith("dgx1")}
+        row = {name: value for name, value in row.items() if not name.startswith("dg_")}
         row["delta_size"] = os.path.getsize(path)
         os.setxattr(path, "user.dg.metadata", json.dumps(row, separators=(",", ":")).encode())
         server.restart()

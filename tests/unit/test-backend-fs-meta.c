@@ -292,8 +292,109 @@ START_TEST(a_put_writes_the_documented_json)
   ck_assert_int_eq(dg_fs_json_read(&fixture->host, fs_slice(DELTA_JSON), meta, &err), 0);
   ck_assert_int_eq(fs_put_meta(fixture, "d/app-2.zip", "x", 1, meta, &err), 0);
   json = attribute("bkt/deltaspaces/d/app-2.zip.delta");
-  ck_assert_str_eq(json, DELTA_JSON);
+  ck_assert_int_eq(strncmp(json, DELTA_JSON, strlen(DELTA_JSON) - 1), 0);
+  /* The layout of others, and then our checksum of these very bytes. */
+  ck_assert_str_eq(json + strlen(DELTA_JSON) - 1, ",\"dg_sum\":\"cca98426fcff1425\"}");
   dg_meta_unref(meta);
+}
+END_TEST
+
+/* Everything that a client is told of an object. */
+static char *told(const struct dg_meta *meta)
+{
+  g_autoptr(GString) out = g_string_new(NULL);
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_fs_json_write(meta, 0, out, &err), 0);
+  return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+START_TEST(every_flipped_bit_of_metadata_is_noticed_or_changes_nothing)
+{
+  g_autofree char *path = fs_path(fixture, "bkt/deltaspaces/k");
+  struct dg_meta *meta = dg_meta_new();
+  g_autofree char *whole = NULL, *before = NULL;
+  struct dg_error err = {0};
+  unsigned harmless = 0;
+  size_t len;
+
+  ck_assert_int_eq(dg_fs_json_read(&fixture->host, fs_slice(PLAIN_JSON("passthrough")), meta, &err),
+                   0);
+  ck_assert_int_eq(dg_meta_add_user(meta, DG_SLICE("team"), DG_SLICE("core"), &err), 0);
+  ck_assert_int_eq(dg_meta_set(meta, DG_FIELD_CONTENT_TYPE, DG_SLICE("text/plain"), &err), 0);
+  ck_assert_int_eq(dg_meta_set(meta, DG_FIELD_MULTIPART_ETAG, DG_SLICE("\"9b2c-3\""), &err), 0);
+  ck_assert_int_eq(
+      dg_meta_add_extension(meta, DG_SLICE("cache-control"), DG_SLICE("no-store"), &err), 0);
+  ck_assert_int_eq(fs_put_meta(fixture, "k", "12345", 5, meta, &err), 0);
+  dg_meta_unref(meta);
+  meta = head("k", DG_VARIANT_PASSTHROUGH);
+  before = told(meta);
+  dg_meta_unref(meta);
+  whole = attribute("bkt/deltaspaces/k");
+  len = strlen(whole);
+  for (size_t bit = 0; bit < 8 * len; bit++) {
+    whole[bit / 8] = (char)(whole[bit / 8] ^ 1 << bit % 8);
+    ck_assert_int_eq(setxattr(path, "user.dg.metadata", whole, len, 0), 0);
+    whole[bit / 8] = (char)(whole[bit / 8] ^ 1 << bit % 8);
+    meta = head("k", DG_VARIANT_PASSTHROUGH);
+    if (meta->flags == 0) {
+      g_autofree char *now = told(meta);
+
+      ck_assert_str_eq(now, before);
+      harmless++; /* in the name of the checksum's own member */
+    } else {
+      ck_assert_uint_eq(meta->flags, DG_META_CORRUPT);
+    }
+    dg_meta_unref(meta);
+  }
+  ck_assert_uint_le(harmless, 8 * strlen("dg_sum"));
+}
+END_TEST
+
+START_TEST(changed_metadata_has_a_new_checksum)
+{
+  struct dg_item item = fs_item("k", DG_VARIANT_PASSTHROUGH);
+  g_autofree char *first = NULL, *second = NULL;
+  struct dg_error err = {0};
+  struct dg_meta *meta;
+
+  fs_must_put(fixture, "k", "text");
+  first = attribute("bkt/deltaspaces/k");
+  meta = head("k", DG_VARIANT_PASSTHROUGH);
+  ck_assert_int_eq(dg_meta_add_user(meta, DG_SLICE("team"), DG_SLICE("core"), &err), 0);
+  ck_assert_int_eq(fixture->ops->set_meta(fixture->self, NULL, &item, meta, &err), 0);
+  dg_meta_unref(meta);
+  second = attribute("bkt/deltaspaces/k");
+  ck_assert_str_ne(strstr(first, "dg_sum"), strstr(second, "dg_sum"));
+  meta = head("k", DG_VARIANT_PASSTHROUGH);
+  ck_assert_uint_eq(meta->flags, 0);
+  ck_assert_str_eq(dg_meta_user(meta, "team").data, "core");
+  ck_assert_uint_eq(meta->extension_count, 0);
+  dg_meta_unref(meta);
+}
+END_TEST
+
+START_TEST(what_others_make_of_our_metadata_is_read)
+{
+  /* Written anew without our members; formatted or ordered otherwise with a checksum
+   * of what was; and by a writer that has such a member of its own. */
+  static const char *const rewritten[] = {
+    PLAIN_JSON("passthrough"),
+    "{\"dg_sum\":\"0123456789abcdef\",\"file_size\":4,\"created_at\":\"2026-04-01T12:30:05Z\"}",
+    "{\"file_size\": 4, \"created_at\": \"2026-04-01T12:30:05Z\", \"dg_sum\": \"0123456789abcdef\"}",
+    "{\"file_size\":4,\"created_at\":\"2026-04-01T12:30:05Z\",\"dg_sum\":\"short\"}"};
+  g_autofree char *path = NULL;
+
+  fs_must_put(fixture, "k", "text");
+  path = fs_path(fixture, "bkt/deltaspaces/k");
+  for (size_t i = 0; i < G_N_ELEMENTS(rewritten); i++) {
+    struct dg_meta *meta;
+
+    ck_assert_int_eq(setxattr(path, "user.dg.metadata", rewritten[i], strlen(rewritten[i]), 0), 0);
+    meta = head("k", DG_VARIANT_PASSTHROUGH);
+    ck_assert_uint_eq(meta->flags, 0);
+    dg_meta_unref(meta);
+  }
 }
 END_TEST
 
@@ -402,6 +503,9 @@ int main(void)
   tcase_add_test(tcase, a_delta_that_lost_its_metadata_is_corrupt_but_a_text_called_so_is_served);
   tcase_add_test(tcase, a_reference_that_lost_its_metadata_is_unmanaged_so_that_it_can_be_healed);
   tcase_add_test(tcase, a_put_writes_the_documented_json);
+  tcase_add_test(tcase, every_flipped_bit_of_metadata_is_noticed_or_changes_nothing);
+  tcase_add_test(tcase, changed_metadata_has_a_new_checksum);
+  tcase_add_test(tcase, what_others_make_of_our_metadata_is_read);
   tcase_add_test(tcase, metadata_beyond_the_filesystem_is_refused_and_the_old_object_stays);
   tcase_add_test(tcase, the_longest_key_with_two_kilobytes_of_metadata_fits_a_real_disk);
   tcase_add_test(tcase, part_sizes_are_kept_as_long_as_they_fit_and_never_cost_the_object);
