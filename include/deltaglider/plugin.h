@@ -37,6 +37,7 @@
  *        _complete, _abort, DG_CAP_NATIVE_UPLOAD, dg_commit_result.tag,
  *        DG_META_PLAIN)
  *   1.4  backends: copies that the storage makes itself (copy, DG_CAP_NATIVE_COPY)
+ *   1.5  codes for storage whose own encryption keys fail (DG_E_KMS_*)
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -56,7 +57,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 4
+#define DG_ABI_MINOR 5
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -143,7 +144,12 @@ struct dg_range {
 #define DG_E_REQUEST_TIMEOUT 50
 #define DG_E_LIMIT 51              /* a bound on hostile input was reached */
 #define DG_E_BACKEND_DOWN 52       /* the server holds requests back from this backend */
-#define DG_E_MAX 53
+/* Since 1.5. The storage encrypts, and cannot use the key that it was told to. */
+#define DG_E_KMS_DISABLED 53
+#define DG_E_KMS_NOT_FOUND 54
+#define DG_E_KMS_DENIED 55         /* its policy keeps our credentials from the key */
+#define DG_E_KMS_UNUSABLE 56       /* about to be deleted, of the wrong kind ... */
+#define DG_E_MAX 57
 
 /* Lives on the caller's stack; never NULL, never grows, never allocates.
  * `detail` is for operators. Clients see it only with the few codes about their

@@ -25,7 +25,7 @@ struct dg_s3_answer {
                            headers that an object keeps, as DG_S3_HEADER_MARK name */
   GString *body;
   char code[64];        /* the error's code from the body; "" if there is none */
-  char message[128];
+  char message[224];
 };
 
 /* No header's name can begin so. */

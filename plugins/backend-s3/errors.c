@@ -8,12 +8,14 @@
 
 #include "common/banned.h"
 
-/* Codes that say more than their status does. */
-static const struct {
+struct meaning {
   const char *code;
   int32_t error;
   enum dg_s3_verdict verdict;
-} known[] = {
+};
+
+/* Codes that say more than their status does. */
+static const struct meaning known[] = {
   {"NoSuchKey", DG_E_NO_SUCH_KEY, DG_S3_FINAL},
   {"NoSuchBucket", DG_E_NO_SUCH_BUCKET, DG_S3_FINAL},
   {"NoSuchUpload", DG_E_NO_SUCH_UPLOAD, DG_S3_FINAL},
@@ -50,14 +52,35 @@ static const struct {
   {"InvalidPart", DG_E_INTERNAL, DG_S3_FINAL},
   {"InvalidPartOrder", DG_E_INTERNAL, DG_S3_FINAL},
   {"EntityTooSmall", DG_E_INTERNAL, DG_S3_FINAL},
+  {"KMS.DisabledException", DG_E_KMS_DISABLED, DG_S3_FINAL},
+  {"KMS.NotFoundException", DG_E_KMS_NOT_FOUND, DG_S3_FINAL},
+  {"KMS.AccessDeniedException", DG_E_KMS_DENIED, DG_S3_FINAL},
+  {"KMS.ThrottlingException", DG_E_SLOW_DOWN, DG_S3_THROTTLED},
+  {"KMS.LimitExceededException", DG_E_SLOW_DOWN, DG_S3_THROTTLED},
+  {"KMS.KMSInternalException", DG_E_UNAVAILABLE, DG_S3_ODD},
+  {"KMS.InternalException", DG_E_UNAVAILABLE, DG_S3_ODD},
+  {"KMS.DependencyTimeoutException", DG_E_UNAVAILABLE, DG_S3_ODD},
+  {"KMS.KeyUnavailableException", DG_E_UNAVAILABLE, DG_S3_ODD},
 };
 
-static int find_code(const char *code)
+/* All others that a key service can say: the key's state, its kind, its use. */
+static const struct meaning other_kms = {"KMS.", DG_E_KMS_UNUSABLE, DG_S3_FINAL};
+/* AWS has no code of its own for a key that is denied: the message tells. */
+static const struct meaning denied_key = {"AccessDenied", DG_E_KMS_DENIED, DG_S3_FINAL};
+
+/* NULL: the status has to do. */
+static const struct meaning *find_meaning(const struct dg_s3_answer *answer)
 {
+  const char *code = answer->code;
+
   for (size_t i = 0; *code && i < G_N_ELEMENTS(known); i++)
     if (strcmp(known[i].code, code) == 0)
-      return (int)i;
-  return -1;
+      return &known[i];
+  if (g_str_has_prefix(code, other_kms.code))
+    return &other_kms;
+  if (strcmp(code, denied_key.code) == 0 && strstr(answer->message, " kms:"))
+    return &denied_key;
+  return NULL;
 }
 
 static enum dg_s3_verdict judge_status(const struct dg_s3_request *request, long status)
@@ -68,14 +91,14 @@ static enum dg_s3_verdict judge_status(const struct dg_s3_request *request, long
     return DG_S3_BROKEN;
   /* Some providers answer a percent of all uploads with an unexplained 400. */
   if (status == 400 && strcmp(request->method, "PUT") == 0)
-    return DG_S3_BROKEN;
+    return DG_S3_ODD;
   return DG_S3_FINAL;
 }
 
 enum dg_s3_verdict dg_s3_judge(const struct dg_s3_request *request, CURLcode result,
                                struct dg_s3_answer *answer)
 {
-  int row;
+  const struct meaning *meaning;
 
   switch (result) {
   case CURLE_OK:
@@ -99,9 +122,9 @@ enum dg_s3_verdict dg_s3_judge(const struct dg_s3_request *request, CURLcode res
   dg_s3_xml_error(dg_slice_of(answer->body->str, answer->body->len), answer);
   if (answer->status < 300 && !answer->code[0])
     return DG_S3_GOOD;
-  row = find_code(answer->code);
-  if (row >= 0)
-    return known[row].verdict;
+  meaning = find_meaning(answer);
+  if (meaning)
+    return meaning->verdict;
   return answer->status < 300 ? DG_S3_BROKEN : judge_status(request, answer->status);
 }
 
@@ -140,8 +163,14 @@ static int32_t code_of_status(const struct dg_s3_request *request, long status)
   }
 }
 
-static int fail_transport(const struct dg_s3_request *request, enum dg_s3_verdict verdict,
-                          CURLcode result, const char *text, struct dg_error *err)
+static const char *name_of(const struct dg_s3 *s3)
+{
+  return s3->name ? s3->name : "s3";
+}
+
+static int fail_transport(const struct dg_s3 *s3, const struct dg_s3_request *request,
+                          enum dg_s3_verdict verdict, CURLcode result, const char *text,
+                          struct dg_error *err)
 {
   int32_t code = verdict == DG_S3_AWAY ? DG_E_UNAVAILABLE : DG_E_IO;
 
@@ -149,7 +178,7 @@ static int fail_transport(const struct dg_s3_request *request, enum dg_s3_verdic
     code = DG_E_TIMEOUT;
   else if (result == CURLE_SEND_ERROR || result == CURLE_RECV_ERROR || result == CURLE_GOT_NOTHING)
     code = DG_E_UNAVAILABLE;
-  return dg_fail(err, code, "upstream %s: %s%s", request->method,
+  return dg_fail(err, code, "backend '%s': upstream %s: %s%s", name_of(s3), request->method,
                  text && *text ? text : curl_easy_strerror(result),
                  result == CURLE_PEER_FAILED_VERIFICATION
                    ? ": 'ca_bundle' names the authorities to trust, 'endpoint' the host in the "
@@ -157,15 +186,34 @@ static int fail_transport(const struct dg_s3_request *request, enum dg_s3_verdic
                    : "");
 }
 
-int dg_s3_fail(const struct dg_s3_request *request, enum dg_s3_verdict verdict, CURLcode result,
-               const char *curl_text, const struct dg_s3_answer *answer, struct dg_error *err)
+/* The key that the upstream is asked to encrypt with; NULL: its default, or none. */
+static const char *key_of(const struct dg_s3 *s3)
 {
-  int row = find_code(answer->code);
+  for (guint i = 0; s3->seal_headers && i + 1 < s3->seal_headers->len; i += 2)
+    if (strcmp(s3->seal_headers->pdata[i], DG_S3_KMS_KEY_HEADER) == 0)
+      return s3->seal_headers->pdata[i + 1];
+  return NULL;
+}
+
+static bool is_about_key(int32_t code)
+{
+  return code == DG_E_KMS_DISABLED || code == DG_E_KMS_NOT_FOUND || code == DG_E_KMS_DENIED ||
+         code == DG_E_KMS_UNUSABLE;
+}
+
+int dg_s3_fail(const struct dg_s3 *s3, const struct dg_s3_request *request,
+               enum dg_s3_verdict verdict, CURLcode result, const char *curl_text,
+               const struct dg_s3_answer *answer, struct dg_error *err)
+{
+  const struct meaning *meaning = find_meaning(answer);
+  int32_t code = meaning ? meaning->error : code_of_status(request, answer->status);
+  const char *key = is_about_key(code) ? key_of(s3) : NULL;
 
   if (verdict == DG_S3_AWAY || verdict == DG_S3_LOST)
-    return fail_transport(request, verdict, result, curl_text, err);
-  return dg_fail(err, row >= 0 ? known[row].error : code_of_status(request, answer->status),
-                 "upstream %s answered %ld %s%s%s request-id=%s", request->method, answer->status,
-                 answer->code, answer->message[0] ? ": " : "", answer->message,
-                 answer->request_id);
+    return fail_transport(s3, request, verdict, result, curl_text, err);
+  /* What is long stands last: the detail is cut. */
+  return dg_fail(err, code, "backend '%s': %s%.90s%supstream %s answered %ld %s request-id=%s%s%s",
+                 name_of(s3), key ? "key '" : "", key ? key : "", key ? "': " : "",
+                 request->method, answer->status, answer->code, answer->request_id,
+                 answer->message[0] ? ": " : "", answer->message);
 }

@@ -146,7 +146,8 @@ static int judge(struct part_writer *self, enum dg_s3_verdict *ret_verdict, stru
   dg_s3_leave(self->s3, *ret_verdict);
   if (*ret_verdict == DG_S3_GOOD)
     return 0;
-  return dg_s3_fail(&self->request, *ret_verdict, result, self->transfer.text, &self->answer, err);
+  return dg_s3_fail(self->s3, &self->request, *ret_verdict, result, self->transfer.text,
+                    &self->answer, err);
 }
 
 /* One attempt to pass bytes on, with a place at the governor meanwhile. A slow client

@@ -138,8 +138,8 @@ static int connect_once(struct s3_reader *self, uint64_t from, enum dg_s3_verdic
   dg_s3_leave(self->s3, *ret_verdict);
   if (*ret_verdict == DG_S3_GOOD)
     return 0;
-  (void)dg_s3_fail(&self->request, *ret_verdict, transfer->result, transfer->text, &self->answer,
-                   err);
+  (void)dg_s3_fail(self->s3, &self->request, *ret_verdict, transfer->result, transfer->text,
+                   &self->answer, err);
   disconnect(self);
   return -1;
 }
@@ -196,7 +196,8 @@ static int go_on(struct s3_reader *self, struct dg_error *err)
 
   self->failures++;
   self->failed_at = self->at;
-  (void)dg_s3_fail(&self->request, DG_S3_LOST, result, self->transfer.text, &self->answer, err);
+  (void)dg_s3_fail(self->s3, &self->request, DG_S3_LOST, result, self->transfer.text,
+                   &self->answer, err);
   if (result == CURLE_OK)
     (void)dg_fail(err, DG_E_IO, "upstream GET ended at byte %" PRIu64 " of %" PRIu64,
                   self->arrived, self->end);

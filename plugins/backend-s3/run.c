@@ -32,6 +32,7 @@ bool dg_s3_may_repeat(enum dg_s3_repeat repeat, enum dg_s3_verdict verdict)
   case DG_S3_AWAY:
     return true;
   case DG_S3_BROKEN:
+  case DG_S3_ODD:
     return repeat != DG_S3_ONCE;
   case DG_S3_LOST:
     return repeat == DG_S3_REPEAT;
@@ -47,6 +48,7 @@ static enum dg_s3_leave leave_of(enum dg_s3_verdict verdict)
   switch (verdict) {
   case DG_S3_GOOD:
   case DG_S3_FINAL:
+  case DG_S3_ODD:
     return DG_S3_DONE;
   case DG_S3_THROTTLED:
     return DG_S3_SLOWED;
@@ -187,7 +189,8 @@ static void settle(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   else
     dg_s3_leave(s3, verdict);
   if (verdict != DG_S3_GOOD)
-    (void)dg_s3_fail(&job->request, verdict, result, job->transfer.text, &job->answer, &job->err);
+    (void)dg_s3_fail(s3, &job->request, verdict, result, job->transfer.text, &job->answer,
+                     &job->err);
   dg_s3_transfer_end(&job->transfer);
   if (job->request.lease && (verdict == DG_S3_LOST || verdict == DG_S3_BROKEN))
     dg_s3_lease_doubt(job->request.lease);

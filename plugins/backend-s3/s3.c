@@ -146,6 +146,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   struct dg_s3 *s3 = g_new0(struct dg_s3, 1);
 
   s3->host = host;
+  s3->name = g_strdup(config->instance_name);
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
     g_free(s3);
     return dg_fail(err, DG_E_INTERNAL, "libcurl cannot be initialised");
@@ -181,6 +182,7 @@ void dg_s3_close(struct dg_s3 *s3)
     OPENSSL_cleanse(s3->secret_access_key, strlen(s3->secret_access_key));
   g_free(s3->secret_access_key);
   g_free(s3->access_key_id);
+  g_free(s3->name);
   g_free(s3->region);
   g_free(s3->ca_bundle);
   g_free(s3->spool_dir);

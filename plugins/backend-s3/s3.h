@@ -35,6 +35,7 @@ struct dg_s3_leases;
 
 struct dg_s3 {
   const struct dg_host *host;
+  char *name; /* of the instance, for logs; may be NULL */
   struct dg_s3_endpoint endpoint;
   char *region, *access_key_id, *secret_access_key;
   char *ca_bundle; /* NULL: the system's */
@@ -49,6 +50,7 @@ struct dg_s3 {
   uint32_t part_parallel, head_parallel;
   bool native_uploads;
 
+#define DG_S3_KMS_KEY_HEADER "x-amz-server-side-encryption-aws-kms-key-id"
   GPtrArray *seal_headers; /* name, value ...: how the upstream encrypts; may be NULL */
 
   struct dg_s3_pool *pool;

@@ -96,6 +96,87 @@ def leases_of_several_servers_are_encrypted_too():
     server.stop()
 
 
+KEY_TROUBLE = (
+    (400, "KMS.DisabledException", "", "KMS.DisabledException", b"disabled"),
+    (400, "KMS.NotFoundException", "", "KMS.NotFoundException", b"does not exist"),
+    (400, "KMS.AccessDeniedException", "", "KMS.AccessDeniedException", b"denies this server"),
+    (403, "AccessDenied", "User: arn:aws:iam::1:user/u is not authorized to perform: "
+     "kms:GenerateDataKey", "KMS.AccessDeniedException", b"denies this server"),
+    (400, "KMS.KMSInvalidStateException", "", "KMS.KMSInvalidStateException", b"cannot be used"))
+
+
+@case
+def trouble_with_the_key_is_told_by_its_name():
+    name = bucket("key-trouble")
+    server = sealed()
+    put(server, "/%s/before.bin" % name, v[2])
+    put(server, "/%s/d/1.zip" % name, v[0])
+    for status, code, message, told, said in KEY_TROUBLE:
+        faulty.forget()
+        faulty.break_it(*[{"fault": "status", "op": op, "status": status, "code": code,
+                           "message": message} for op in STORES])
+        for path, data in (("plain.bin", v[0]), ("d/2.zip", v[1]), ("large.bin", body(7 * MIB, 1))):
+            answer = server.request("PUT", "/%s/%s" % (name, path), body=data)
+            same((answer.status, answer.code), (400, told), path)
+            assert said in answer.body and b"testkey-1" not in answer.body, answer
+        same(error_of(server.client().copy_object, Bucket=name, Key="c.bin",
+                      CopySource={"Bucket": name, "Key": "before.bin"}), (400, told))
+        same(sum(row["fault"] is not None for row in faulty.log()), 4, "asked once each")
+        log = server.log()
+        assert "backend 'store': key 'testkey-1': " in log and code in log, log[-3000:]
+        assert get(server, "/%s/before.bin" % name) == v[2]
+        assert get(server, "/%s/d/1.zip" % name) == v[0]
+    faulty.heal()
+    put(server, "/%s/plain.bin" % name, v[0])
+    server.stop()
+
+
+def side_by_side(count, work):
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@case
+def refused_writes_do_not_stop_the_reads_of_others():
+    name = bucket("go-on")
+    server = sealed()
+    put(server, "/%s/read.bin" % name, v[0])
+    for code in ("KMS.DisabledException", "Unheard"):
+        faulty.break_it({"fault": "status", "op": "PutObject", "status": 400, "code": code})
+        answers, reads = [], []
+        over = threading.Event()
+
+        def read_on():
+            while not over.is_set():
+                reads.append(server.request("GET", "/%s/read.bin" % name).status)
+        reader = threading.Thread(target=read_on)
+        reader.start()
+        side_by_side(6, lambda number: answers.append(
+            server.request("PUT", "/%s/w%d.bin" % (name, number), body=v[1]).status))
+        reads.append(server.request("GET", "/%s/read.bin" % name).status)
+        over.set()
+        reader.join()
+        faulty.heal()
+        same(set(answers), {400} if code != "Unheard" else {500}, code)
+        same(set(reads), {200}, code)
+    assert "s3.breaker.open" not in server.log()
+    server.stop()
+
+
+@case
+def an_unexplained_400_is_tried_again():
+    name = bucket("passing")
+    server = start()
+    faulty.break_it({"fault": "status", "op": "PutObject", "status": 400, "code": "", "times": 2})
+    put(server, "/%s/k" % name, v[0])
+    same(faulty.fired(), 2)
+    faulty.heal()
+    server.stop()
+
+
 # ---- Conditions ------------------------------------------------------------------------------
 
 def refuse_conditions(status, code, **more):

@@ -239,6 +239,8 @@ static const struct dg_s3_request put_object = {
   .method = "PUT", .bucket = {"b", 1}, .name = {"k", 1}};
 static const struct dg_s3_request head_bucket = {.method = "HEAD", .bucket = {"b", 1}};
 
+static const struct dg_s3 plain = {.name = (char *)(uintptr_t) "up"};
+
 static enum dg_s3_verdict judged(const struct dg_s3_request *request, CURLcode result, long status,
                                  const char *body, struct dg_error *err)
 {
@@ -251,7 +253,7 @@ static enum dg_s3_verdict judged(const struct dg_s3_request *request, CURLcode r
   verdict = dg_s3_judge(request, result, &answer);
   *err = (struct dg_error){0};
   if (verdict != DG_S3_GOOD)
-    ck_assert_int_eq(dg_s3_fail(request, verdict, result, "", &answer, err), -1);
+    ck_assert_int_eq(dg_s3_fail(&plain, request, verdict, result, "", &answer, err), -1);
   dg_s3_answer_clear(&answer);
   return verdict;
 }
@@ -301,7 +303,15 @@ START_TEST(refusals_have_their_meaning)
     {&get_object, 500, ERROR("InternalError"), DG_S3_BROKEN, DG_E_UNAVAILABLE},
     {&get_object, 502, "<html>", DG_S3_BROKEN, DG_E_UNAVAILABLE},
     {&get_object, 400, "", DG_S3_FINAL, DG_E_INTERNAL},
-    {&put_object, 400, "", DG_S3_BROKEN, DG_E_INTERNAL},
+    {&put_object, 400, "", DG_S3_ODD, DG_E_INTERNAL},
+    {&put_object, 400, ERROR("Odd"), DG_S3_ODD, DG_E_INTERNAL},
+    {&put_object, 400, ERROR("KMS.DisabledException"), DG_S3_FINAL, DG_E_KMS_DISABLED},
+    {&put_object, 404, ERROR("KMS.NotFoundException"), DG_S3_FINAL, DG_E_KMS_NOT_FOUND},
+    {&get_object, 400, ERROR("KMS.AccessDeniedException"), DG_S3_FINAL, DG_E_KMS_DENIED},
+    {&put_object, 400, ERROR("KMS.KMSInvalidStateException"), DG_S3_FINAL, DG_E_KMS_UNUSABLE},
+    {&get_object, 400, ERROR("KMS.Whatever"), DG_S3_FINAL, DG_E_KMS_UNUSABLE},
+    {&put_object, 400, ERROR("KMS.ThrottlingException"), DG_S3_THROTTLED, DG_E_SLOW_DOWN},
+    {&put_object, 500, ERROR("KMS.InternalException"), DG_S3_ODD, DG_E_UNAVAILABLE},
     {&put_object, 400, ERROR("InvalidArgument"), DG_S3_FINAL, DG_E_INTERNAL},
     {&put_object, 400, ERROR("BadDigest"), DG_S3_BROKEN, DG_E_IO},
     {&put_object, 200, ERROR("InternalError"), DG_S3_BROKEN, DG_E_UNAVAILABLE},
@@ -320,6 +330,50 @@ START_TEST(refusals_have_their_meaning)
     ck_assert_msg(verdict == rows[i].verdict && err.code == rows[i].code,
                   "row %zu: verdict %d, code %d: %s", i, (int)verdict, err.code, err.detail);
   }
+}
+END_TEST
+
+START_TEST(a_refused_key_is_named_to_the_operator)
+{
+  const struct dg_pair pairs[] = {
+    {DG_SLICE("x-amz-server-side-encryption"), DG_SLICE("aws:kms")},
+    {DG_SLICE("x-amz-server-side-encryption-aws-kms-key-id"), DG_SLICE("alias/releases")}};
+  static const char denial[] =
+    "<Error><Code>AccessDenied</Code><Message>User: arn:aws:sts::123456789012:assumed-role/a-role-of-"
+    "ours/session-0123456789 is not authorized to perform: kms:GenerateDataKey on the resource "
+    "</Message></Error>";
+  struct dg_s3 s3 = {.name = (char *)(uintptr_t) "cheap"};
+  struct dg_s3_answer answer = {0};
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_s3_seal_natively(&s3, pairs, 2, &err), 0);
+  dg_s3_answer_init(&answer);
+  answer.status = 403;
+  g_string_assign(answer.body, denial);
+  ck_assert_int_eq(dg_s3_judge(&put_object, CURLE_OK, &answer), DG_S3_FINAL);
+  (void)dg_s3_fail(&s3, &put_object, DG_S3_FINAL, CURLE_OK, "", &answer, &err);
+  ck_assert_int_eq(err.code, DG_E_KMS_DENIED);
+  ck_assert_msg(strstr(err.detail, "backend 'cheap': key 'alias/releases': ") &&
+                  strstr(err.detail, "403 AccessDenied"),
+                "%s", err.detail);
+  dg_s3_answer_clear(&answer);
+  g_ptr_array_unref(s3.seal_headers);
+}
+END_TEST
+
+START_TEST(an_unexplained_refusal_is_repeated_and_no_sign_of_an_outage)
+{
+  struct dg_s3 s3 = {.governor = dg_s3_governor_new(100)};
+
+  ck_assert(dg_s3_may_repeat(DG_S3_REPEAT, DG_S3_ODD));
+  ck_assert(dg_s3_may_repeat(DG_S3_REPEAT_IF_REFUSED, DG_S3_ODD));
+  ck_assert(!dg_s3_may_repeat(DG_S3_ONCE, DG_S3_ODD));
+  for (int i = 0; i < 100; i++) {
+    ck_assert_int_eq(dg_s3_governor_enter(s3.governor, 1000), DG_S3_GO);
+    dg_s3_leave(&s3, DG_S3_ODD);
+  }
+  ck_assert_int_eq(dg_s3_governor_enter(s3.governor, 1000), DG_S3_GO);
+  dg_s3_governor_free(s3.governor);
 }
 END_TEST
 
@@ -559,6 +613,8 @@ int main(void)
   tcase_add_test(all, without_credentials_nothing_is_signed);
   tcase_add_test(all, what_stores_an_object_says_how_to_encrypt_it);
   tcase_add_test(all, refusals_have_their_meaning);
+  tcase_add_test(all, a_refused_key_is_named_to_the_operator);
+  tcase_add_test(all, an_unexplained_refusal_is_repeated_and_no_sign_of_an_outage);
   tcase_add_test(all, a_lost_answer_is_not_a_refusal);
   tcase_add_test(all, waits_are_jittered_bounded_and_obey_retry_after);
   tcase_add_test(all, heads_are_read_without_regard_to_case);
