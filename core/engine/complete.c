@@ -319,8 +319,8 @@ static int enter(struct plan *plan, const struct dg_call *call, const uint8_t di
 }
 
 /* The object is committed; from here on nothing may fail the answer. */
-static void leave_done(struct dg_engine *engine, struct dg_upload *upload,
-                       const struct dg_put_result *result)
+static void leave_done(struct dg_engine *engine, const struct dg_call *call,
+                       struct dg_upload *upload, bool joined, const struct dg_put_result *result)
 {
   struct dg_error err;
   int rc;
@@ -331,6 +331,9 @@ static void leave_done(struct dg_engine *engine, struct dg_upload *upload,
   if (rc < 0)
     dg_log_warn(engine->log, "engine.replay_lost", "upload=%s", upload->id);
   (void)dg_upload_remove_parts(upload);
+  if (dg_native_end(engine, call, upload, joined, &err) < 0)
+    dg_log_warn(engine->log, "engine.upload_left", "upload=%s cause=%s", upload->id,
+                DG_LOG_QUOTED(dg_slice_str(err.detail)));
 }
 
 int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *call,
@@ -354,7 +357,7 @@ int dg_engine_upload_complete(struct dg_engine *engine, const struct dg_call *ca
   if (rc == 0) {
     rc = assemble(engine, call, &plan, &result, err);
     if (rc == 0)
-      leave_done(engine, plan.upload, &result);
+      leave_done(engine, call, plan.upload, plan.native, &result);
     g_mutex_lock(&plan.upload->mutex);
     if (plan.upload->state == DG_UPLOAD_GONE) {
       /* Dropped meanwhile, its files with it: whatever failed, failed of that. */

@@ -397,6 +397,20 @@ static bool expire(struct dg_upload_table *table, struct dg_upload *upload, uint
   return true;
 }
 
+/* Of an upload that is DONE: what the storage was sent and did not join. */
+static void drop_left(struct dg_upload_table *table, struct dg_upload *upload, uint32_t *failures)
+{
+  struct dg_call call = {.struct_size = sizeof call,
+                         .deadline_mono_ms = dg_time_mono_ms() + SWEEP_ABORT_MS};
+  struct dg_error err;
+
+  if (dg_native_end(table->engine, &call, upload, /* joined= */ false, &err) == 0)
+    return;
+  ++*failures;
+  dg_log_warn(table->engine->log, "engine.upload_left", "upload=%s cause=%s", upload->id,
+              DG_LOG_QUOTED(dg_slice_str(err.detail)));
+}
+
 static void sweep(struct dg_upload_table *table, bool is_start)
 {
   const char *phase = is_start ? "startup" : "periodic";
@@ -411,13 +425,20 @@ static void sweep(struct dg_upload_table *table, bool is_start)
   dg_view_unref(view);
   for (guint i = 0; i < all->len; i++) {
     struct dg_upload *upload = all->pdata[i];
-    bool idle, old;
+    bool idle, left, old;
 
+    g_mutex_lock(&upload->mutex);
+    left = upload->state == DG_UPLOAD_DONE && upload->native.state == DG_NATIVE_BEGUN &&
+           may_abort(upload, is_start, failures);
+    g_mutex_unlock(&upload->mutex);
+    if (left)
+      drop_left(table, upload, &failures);
     g_mutex_lock(&upload->mutex);
     idle = idle_max_ms && upload->state == DG_UPLOAD_OPEN && upload->sender_count == 0 &&
            now_ms - upload->touched_mono_ms >= idle_max_ms &&
            may_abort(upload, is_start, failures);
-    old = upload->state == DG_UPLOAD_DONE && dg_time_now_s() - upload->done_s >= DG_REPLAY_S;
+    old = upload->state == DG_UPLOAD_DONE && upload->native.state != DG_NATIVE_BEGUN &&
+          dg_time_now_s() - upload->done_s >= DG_REPLAY_S;
     if (old)
       dg_upload_end_locked(table, upload, DG_UPLOAD_GONE);
     else if (idle)

@@ -5,7 +5,8 @@
  *                                  from its rename until its unlink
  *   STATE/uploads/ID/part-00001    a part's bytes and a trailer (md5, checksum); the
  *                                  trailer alone if the storage has the part
- *   STATE/uploads/ID/native.json   where the storage joins the parts (uploadnative.h)
+ *   STATE/uploads/ID/native.json   where the storage joins the parts (uploadnative.h);
+ *                                  beside done.json: what is there is still to be dropped
  *   STATE/uploads/ID/tmp-XXXXXX    a part being sent; removed at start
  *   STATE/uploads/ID/done.json     the answer to Complete, for those who ask again
  *   STATE/uploads/drop-HEX.json    the uploads of a bucket are being dropped
@@ -138,6 +139,7 @@ struct dg_upload *dg_upload_new(const char *dir, const char *id);
 int dg_upload_save(struct dg_upload *upload, struct dg_error *err);
 int dg_upload_save_done(struct dg_upload *upload, struct dg_error *err);
 int dg_upload_save_native(struct dg_upload *upload, struct dg_error *err);
+void dg_upload_remove_native(const struct dg_upload *upload);
 /* From its directory. False: there is no whole upload in it. */
 bool dg_upload_load(struct dg_upload *upload);
 /* The parts only, or all of it; upload.json goes first, so that a crash leaves

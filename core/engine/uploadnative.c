@@ -377,3 +377,17 @@ int dg_native_drop(struct dg_engine *engine, const struct dg_call *call, struct 
     rc = 0;
   return rc;
 }
+
+int dg_native_end(struct dg_engine *engine, const struct dg_call *call, struct dg_upload *upload,
+                  bool joined, struct dg_error *err)
+{
+  if (!joined && dg_native_drop(engine, call, upload, err) < 0)
+    return -1;
+  g_mutex_lock(&upload->mutex);
+  if (upload->native.state == DG_NATIVE_BEGUN) {
+    upload->native.state = DG_NATIVE_NEVER;
+    dg_upload_remove_native(upload);
+  }
+  g_mutex_unlock(&upload->mutex);
+  return 0;
+}

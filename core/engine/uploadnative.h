@@ -42,4 +42,9 @@ int dg_native_complete(struct dg_engine *engine, const struct dg_call *call,
 int dg_native_drop(struct dg_engine *engine, const struct dg_call *call, struct dg_upload *upload,
                    struct dg_error *err);
 
+/* Once the object is there. joined: the storage made it; else what it was sent in vain
+ * is dropped, which a later sweep repeats if it fails (it then goes on being BEGUN). */
+int dg_native_end(struct dg_engine *engine, const struct dg_call *call, struct dg_upload *upload,
+                  bool joined, struct dg_error *err);
+
 #endif

@@ -313,6 +313,13 @@ int dg_upload_save_native(struct dg_upload *upload, struct dg_error *err)
                    err);
 }
 
+void dg_upload_remove_native(const struct dg_upload *upload)
+{
+  g_autofree char *path = g_build_filename(upload->dir, "native.json", NULL);
+
+  (void)unlink(path);
+}
+
 static void load_native(struct dg_upload *upload, GPtrArray *arena)
 {
   json_t *document = load_json(upload->dir, "native.json");

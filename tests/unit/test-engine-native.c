@@ -221,6 +221,65 @@ START_TEST(a_small_part_that_came_first_is_sent_at_the_end)
 END_TEST
 
 /* Whatever step fails, asking again mends it, after a restart too. */
+/* Of all that was sent only the first part, which is here, is asked for. */
+static int complete_first(const char *key, struct dg_put_result *result)
+{
+  struct dg_complete_part first = {.part_no = 1, .etag = double_str(up.parts[0].etag)};
+  struct dg_complete_request request = {.bucket = double_str("b"),
+                                        .key = double_str(key),
+                                        .upload_id = double_str(up.id),
+                                        .parts = &first,
+                                        .part_count = 1};
+
+  return dg_engine_upload_complete(engine.engine, &double_call, &request, result, &err);
+}
+
+static void send_small_and_large(const char *key)
+{
+  g_bytes_unref(up.bytes[0]);
+  up.bytes[0] = double_bytes(1000, 9);
+  assert_ok(create(key, DG_SUM_NONE, false, NULL));
+  assert_ok(send_part(key, 1));
+  assert_ok(send_part(key, 2));
+  ck_assert_uint_eq(double_store_upload_count(store), 1);
+}
+
+START_TEST(what_the_storage_was_sent_in_vain_is_dropped_with_the_completion)
+{
+  struct dg_put_result result;
+
+  send_small_and_large("k.bin");
+  assert_ok(complete_first("k.bin", &result));
+  assert_reads("k.bin", up.bytes[0]);
+  ck_assert_uint_eq(double_store_upload_count(store), 0);
+  assert_ok(complete_first("k.bin", &result));
+}
+END_TEST
+
+START_TEST(what_was_sent_in_vain_and_could_not_be_dropped_goes_with_a_sweep)
+{
+  struct dg_put_result result;
+  uint64_t steps;
+
+  send_small_and_large("one.bin");
+  steps = double_store_steps(store);
+  assert_ok(complete_first("one.bin", &result));
+  steps = double_store_steps(store) - steps;
+  /* The same again; its last step is to drop. */
+  send_small_and_large("two.bin");
+  double_store_fail(store, steps, DG_E_UNAVAILABLE, /* crash= */ false);
+  assert_ok(complete_first("two.bin", &result));
+  ck_assert(double_store_failed(store));
+  ck_assert_uint_eq(double_store_upload_count(store), 1);
+  reopen();
+  ck_assert_uint_eq(double_store_upload_count(store), 1);
+  dg_engine_sweep(engine.engine);
+  ck_assert_uint_eq(double_store_upload_count(store), 0);
+  assert_reads("two.bin", up.bytes[0]);
+  assert_ok(complete_first("two.bin", &result));
+}
+END_TEST
+
 START_TEST(any_failure_is_mended_by_asking_again)
 {
   bool crash = _i == 1;
@@ -402,6 +461,8 @@ static Suite *native_suite(void)
   tcase_add_test(cases, large_parts_go_to_the_storage_and_become_an_unmanaged_object);
   tcase_add_test(cases, names_of_versions_and_what_the_storage_refuses_stay_here);
   tcase_add_test(cases, a_small_part_that_came_first_is_sent_at_the_end);
+  tcase_add_test(cases, what_the_storage_was_sent_in_vain_is_dropped_with_the_completion);
+  tcase_add_test(cases, what_was_sent_in_vain_and_could_not_be_dropped_goes_with_a_sweep);
   tcase_add_loop_test(cases, any_failure_is_mended_by_asking_again, 0, 2);
   tcase_add_test(cases, an_abort_that_fails_leaves_the_upload);
   tcase_add_test(cases, a_delta_of_that_name_goes_or_the_completion_fails);
