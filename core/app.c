@@ -8,6 +8,7 @@
 
 #include "common/fault.h"
 #include "common/slice.h"
+#include "core/access/credentials.h"
 #include "core/access/identity.h"
 #include "core/declared.h"
 #include "core/deploy.h"
@@ -42,6 +43,7 @@ struct dg_app {
   uint32_t instances; /* as at the start: a reload does not change it */
   struct dg_engine *engine;
   struct dg_access *access;
+  struct dg_credentials *credentials; /* of the view in service */
   struct dg_server_context context;
   struct dg_server *server;
   bool serves_tls; /* as it was started; the snapshot may say otherwise since */
@@ -155,9 +157,19 @@ static void show_backends(struct dg_app *app)
   }
 }
 
-/* Borrows from the deployment. */
-static struct dg_engine_params engine_params(const struct dg_app *app,
-                                             struct dg_snapshot *snapshot,
+static struct dg_credentials *credentials_of(const struct dg_snapshot *snapshot)
+{
+  struct dg_credentials *credentials = dg_credentials_new();
+
+  if (snapshot->access_key_id)
+    dg_credentials_add(credentials, snapshot->access_key_id, snapshot->secret_access_key);
+  return credentials;
+}
+
+/* Borrows from the deployment, and forgets the snapshot's secrets: who needs one has it.
+ * The requests' credentials go with the view, so that none meets the keys of one
+ * configuration and the policy of another. */
+static struct dg_engine_params engine_params(struct dg_app *app, struct dg_snapshot *snapshot,
                                              const struct dg_deployment *deployment)
 {
   struct dg_engine_params params = {
@@ -168,6 +180,13 @@ static struct dg_engine_params engine_params(const struct dg_app *app,
 
   params.backends = dg_deployment_backends(deployment, &params.backend_count);
   params.codecs = dg_deployment_codecs(deployment, &params.codec_count);
+  if (snapshot->access_key_id || !app->credentials) {
+    dg_credentials_unref(app->credentials);
+    app->credentials = credentials_of(snapshot);
+  }
+  params.companion = dg_credentials_ref(app->credentials);
+  params.free_companion = dg_credentials_unref;
+  dg_snapshot_forget_secrets(snapshot);
   return params;
 }
 
@@ -207,8 +226,6 @@ static int start_server(struct dg_app *app, struct dg_error *err)
   const struct dg_snapshot *s = app->snapshot;
   struct dg_access_params access = {
     .open = s->authentication_none,
-    .access_key = s->access_key_id,
-    .secret = s->secret_access_key,
     .clock_skew_s = s->clock_skew_s,
     .replay_window_s = s->replay_window_s,
     .lockout_failures = s->rate_limit_max_attempts,
@@ -242,7 +259,6 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .version = PACKAGE_VERSION,
     .started_s = g_get_real_time() / G_USEC_PER_SEC,
   };
-  dg_snapshot_forget_secrets(app->snapshot); /* whoever needs one has it */
   if (dg_server_start(&params, &app->server, err) < 0)
     return -1;
   app->serves_tls = s->tls.enabled;
@@ -266,6 +282,7 @@ static void free_app(struct dg_app *app)
 {
   dg_server_free(app->server);
   dg_access_free(app->access);
+  dg_credentials_unref(app->credentials);
   dg_engine_free(app->engine);
   g_queue_clear_full(&app->retired, retired_free);
   dg_deployment_free(app->deployment);
@@ -455,12 +472,10 @@ void dg_app_reload(struct dg_app *app)
   retired->deployment = app->deployment;
   params = engine_params(app, snapshot, deployment);
   dg_engine_replace(app->engine, &params, &retired->view);
+  (void)dg_fault("app.reload.replaced");
   g_queue_push_tail(&app->retired, retired);
   app->deployment = deployment;
   app->snapshot = snapshot;
-  if (snapshot->access_key_id)
-    dg_access_set_credentials(app->access, snapshot->access_key_id, snapshot->secret_access_key);
-  dg_snapshot_forget_secrets(snapshot);
   dg_log_set_level(app->log, snapshot->log_level);
   reload_certificates(app, &snapshot->tls);
   show_backends(app);

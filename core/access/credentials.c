@@ -56,9 +56,11 @@ struct dg_credentials *dg_credentials_ref(struct dg_credentials *table)
   return table;
 }
 
-void dg_credentials_unref(struct dg_credentials *table)
+void dg_credentials_unref(void *pointer)
 {
-  if (!g_atomic_int_dec_and_test(&table->refs))
+  struct dg_credentials *table = pointer;
+
+  if (!table || !g_atomic_int_dec_and_test(&table->refs))
     return;
   for (size_t i = 0; i < CACHE_SLOTS; i++)
     (void)pthread_mutex_destroy(&table->cache[i].mutex);

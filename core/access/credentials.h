@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The credential table and the cache of signing keys derived from it.
- * Private to core/access. */
+/* The credential table of one configuration, and the cache of signing keys derived from
+ * it. Whoever has one only makes, fills and shares it; core/access does the rest. */
 #ifndef DG_CORE_ACCESS_CREDENTIALS_H
 #define DG_CORE_ACCESS_CREDENTIALS_H
 
@@ -21,7 +21,8 @@ struct dg_credentials;
 /* Shared by reference count. Immutable once filled: add first, then only look up. */
 struct dg_credentials *dg_credentials_new(void);
 struct dg_credentials *dg_credentials_ref(struct dg_credentials *table); /* [any] */
-void dg_credentials_unref(struct dg_credentials *table); /* the last one wipes [any] */
+/* The last one wipes. table: struct dg_credentials *; NULL is fine. [any] */
+void dg_credentials_unref(void *table);
 void dg_credentials_add(struct dg_credentials *table, const char *access_key, const char *secret);
 /* NULL if unknown. Borrowed. [any] */
 const struct dg_credential *dg_credentials_find(const struct dg_credentials *table,

@@ -26,8 +26,6 @@ static const char unsigned_payload[] = "UNSIGNED-PAYLOAD";
 struct dg_access {
   bool open;
   uint32_t clock_skew_s;
-  pthread_mutex_t credentials_mutex; /* guards the pointer only */
-  struct dg_credentials *credentials;
   struct dg_replay *replay;
   struct dg_limiter *limiter;
 };
@@ -38,10 +36,6 @@ struct dg_access *dg_access_new(const struct dg_access_params *params)
 
   access->open = params->open;
   access->clock_skew_s = params->clock_skew_s ? params->clock_skew_s : 300;
-  (void)pthread_mutex_init(&access->credentials_mutex, NULL);
-  access->credentials = dg_credentials_new();
-  if (params->access_key && params->secret)
-    dg_credentials_add(access->credentials, params->access_key, params->secret);
   access->replay = dg_replay_new(params->replay_window_s, DG_REPLAY_MAX_ENTRIES);
   access->limiter = dg_limiter_new(params->lockout_failures,
                                    params->lockout_window_s ? params->lockout_window_s : 300,
@@ -49,26 +43,10 @@ struct dg_access *dg_access_new(const struct dg_access_params *params)
   return access;
 }
 
-void dg_access_set_credentials(struct dg_access *access, const char *access_key,
-                               const char *secret)
-{
-  struct dg_credentials *table = dg_credentials_new(), *old;
-
-  if (access_key && secret)
-    dg_credentials_add(table, access_key, secret);
-  (void)pthread_mutex_lock(&access->credentials_mutex);
-  old = access->credentials;
-  access->credentials = table;
-  (void)pthread_mutex_unlock(&access->credentials_mutex);
-  dg_credentials_unref(old);
-}
-
 void dg_access_free(struct dg_access *access)
 {
   if (!access)
     return;
-  dg_credentials_unref(access->credentials);
-  (void)pthread_mutex_destroy(&access->credentials_mutex);
   dg_replay_free(access->replay);
   dg_limiter_free(access->limiter);
   g_free(access);
@@ -416,21 +394,11 @@ static int check_time(const struct dg_access *access, const struct dg_claim *cla
 
 /* A signing key while a signature is verified with it. */
 struct key_use {
-  struct dg_credentials *table; /* shared: a reload may replace the one of now */
+  struct dg_credentials *table; /* borrowed; set by the caller; NULL: there are none */
   const struct dg_credential *credential;
   uint8_t key[32];
   bool cached;
 };
-
-static struct dg_credentials *credentials_of_now(struct dg_access *access)
-{
-  struct dg_credentials *table;
-
-  (void)pthread_mutex_lock(&access->credentials_mutex);
-  table = dg_credentials_ref(access->credentials);
-  (void)pthread_mutex_unlock(&access->credentials_mutex);
-  return table;
-}
 
 /* The key of the claim, once its scope is known to be in order. On success
  * key_use_end() must follow. */
@@ -438,10 +406,8 @@ static int key_use_begin(struct dg_access *access, const char *client, struct dg
                          const struct dg_sigv4_scope *scope, int64_t now_s,
                          struct dg_identity *identity, struct key_use *use, struct dg_error *err)
 {
-  use->table = credentials_of_now(access);
-  use->credential = dg_credentials_find(use->table, access_key);
+  use->credential = use->table ? dg_credentials_find(use->table, access_key) : NULL;
   if (!use->credential) {
-    dg_credentials_unref(use->table);
     count_failure(access, client, DG_SLICE_NONE, now_s, identity);
     return dg_fail(err, DG_E_ACCESS_DENIED, "unknown access key '%.*s'", DG_SLICE_ARG(access_key));
   }
@@ -454,7 +420,6 @@ static void key_use_end(struct key_use *use, const struct dg_sigv4_scope *scope,
   if (right && !use->cached)
     dg_credentials_remember(use->table, use->credential, scope, use->key);
   OPENSSL_cleanse(use->key, sizeof use->key);
-  dg_credentials_unref(use->table);
 }
 
 static void fill_seed(struct dg_identity *identity, const struct dg_claim *claim,
@@ -470,17 +435,17 @@ static void fill_seed(struct dg_identity *identity, const struct dg_claim *claim
   identity->signed_chunks = true;
 }
 
-static int verify_claim(struct dg_access *access, const struct dg_request *request,
-                        const struct dg_target *target, enum dg_claim_kind kind,
-                        struct dg_claim *claim, int64_t now_s, struct dg_identity *identity,
-                        struct dg_error *err)
+static int verify_claim(struct dg_access *access, struct dg_credentials *credentials,
+                        const struct dg_request *request, const struct dg_target *target,
+                        enum dg_claim_kind kind, struct dg_claim *claim, int64_t now_s,
+                        struct dg_identity *identity, struct dg_error *err)
 {
   const char *bad_form = kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "missing_header";
   const char *bad_signature =
       kind == DG_CLAIM_PRESIGNED ? "invalid_presigned" : "invalid_signature";
   const char *client = dg_client_address(request);
   struct dg_slice payload_hash;
-  struct key_use use;
+  struct key_use use = {.table = credentials};
   bool right;
 
   if (check_signed_headers(request, claim, err) < 0 ||
@@ -513,9 +478,9 @@ static bool may_be_unsigned(const struct dg_target *target)
          target->op == DG_OP_POST_OBJECT;
 }
 
-int dg_identity_verify(struct dg_access *access, const struct dg_request *request,
-                       const struct dg_target *target, int64_t now_s,
-                       struct dg_identity *ret_identity, struct dg_error *err)
+int dg_identity_verify(struct dg_access *access, struct dg_credentials *credentials,
+                       const struct dg_request *request, const struct dg_target *target,
+                       int64_t now_s, struct dg_identity *ret_identity, struct dg_error *err)
 {
   const char *client = dg_client_address(request);
   enum dg_claim_kind kind = DG_CLAIM_NONE;
@@ -541,7 +506,8 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
   ret_identity->presigned = claim.presigned;
   if (check_lockout(access, client, claim.access_key, now_s, ret_identity, err) < 0)
     return fail_reason(ret_identity, "invalid_access_key");
-  if (verify_claim(access, request, target, kind, &claim, now_s, ret_identity, err) < 0)
+  if (verify_claim(access, credentials, request, target, kind, &claim, now_s, ret_identity,
+                   err) < 0)
     return -1;
   count_success(access, client, claim.access_key, now_s);
   if (!claim.presigned && dg_request_mutates(request)) {
@@ -565,14 +531,14 @@ void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity)
 
 /* ---- Form uploads ---- */
 
-static int verify_form(struct dg_access *access, const struct dg_form_credentials *form,
-                       const char *client, int64_t now_s, struct dg_identity *identity,
+static int verify_form(struct dg_access *access, struct dg_credentials *credentials,
+                       const struct dg_form_credentials *form, const char *client, int64_t now_s, struct dg_identity *identity,
                        struct dg_error *err)
 {
   struct dg_sigv4_scope scope;
   struct dg_slice access_key = DG_SLICE_NONE;
   uint8_t mac[32], signature[32];
-  struct key_use use;
+  struct key_use use = {.table = credentials};
   bool right;
 
   if (!dg_slice_present(form->policy) || !dg_slice_present(form->signature))
@@ -604,7 +570,8 @@ static int verify_form(struct dg_access *access, const struct dg_form_credential
   return 0;
 }
 
-int dg_identity_verify_form(struct dg_access *access, const struct dg_form_credentials *form,
+int dg_identity_verify_form(struct dg_access *access, struct dg_credentials *credentials,
+                            const struct dg_form_credentials *form,
                             const struct dg_request *request, int64_t now_s,
                             struct dg_identity *ret_identity, struct dg_error *err)
 {
@@ -613,7 +580,8 @@ int dg_identity_verify_form(struct dg_access *access, const struct dg_form_crede
     ret_identity->kind = DG_IDENTITY_OPEN;
     return 0;
   }
-  if (verify_form(access, form, dg_client_address(request), now_s, ret_identity, err) < 0)
+  if (verify_form(access, credentials, form, dg_client_address(request), now_s, ret_identity,
+                  err) < 0)
     return fail_reason(ret_identity, "form_post_denied");
   ret_identity->kind = DG_IDENTITY_USER;
   return 0;

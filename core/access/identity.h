@@ -4,8 +4,8 @@
  *   locked out? -> find the credentials -> shape, scope, date -> key -> signature
  *   -> replay? -> identity
  *
- * Pure functions over a credential table that is replaced whole, without I/O; the only
- * state is a cache of derived keys, the replay memory and the failure counts,
+ * Pure functions over the credentials of the request's configuration, without I/O; the
+ * only state is a cache of derived keys, the replay memory and the failure counts,
  * all bounded and locked inside. Nothing is counted as success, remembered or
  * revealed before the signature is verified. Thread: [any], meant for loops. */
 #ifndef DG_CORE_ACCESS_IDENTITY_H
@@ -19,6 +19,7 @@
 #include "core/s3/target.h"
 
 struct dg_access;
+struct dg_credentials;
 
 enum dg_identity_kind {
   DG_IDENTITY_ANONYMOUS, /* no credentials, where none are needed */
@@ -53,7 +54,6 @@ struct dg_identity {
 
 struct dg_access_params {
   bool open;                /* authentication: none */
-  const char *access_key, *secret; /* copied; both or neither */
   uint32_t clock_skew_s;    /* 0 means 300 */
   uint32_t replay_window_s; /* 0: no replay check */
   uint32_t lockout_failures; /* 0: failures are not counted: no delay, no lockout */
@@ -62,12 +62,8 @@ struct dg_access_params {
 
 struct dg_access *dg_access_new(const struct dg_access_params *params);
 void dg_access_free(struct dg_access *access); /* wipes secrets; NULL is fine */
-/* Requests that come from now on are verified with this pair (copied; both or neither).
- * [any] */
-void dg_access_set_credentials(struct dg_access *access, const char *access_key,
-                               const char *secret);
-
-/* Verifies who sent this request. now_s: the wall clock, passed in for tests.
+/* Verifies who sent this request. credentials: of the configuration that serves it
+ * (core/access/credentials.h); NULL: nobody has any. now_s: the wall clock, passed in for tests.
  *
  * Unsigned requests pass as ANONYMOUS for OPTIONS, HEAD / and form uploads
  * (whose signature is in the form), else fail with DG_E_ACCESS_DENIED.
@@ -77,9 +73,9 @@ void dg_access_set_credentials(struct dg_access *access, const char *access_key,
  * _INVALID_REQUEST, _NOT_IMPLEMENTED, _REPLAY, _SLOW_DOWN. *ret_identity is
  * always set as far as known (access_key, failure). Its seed holds a derived
  * key: dg_identity_clear() when the exchange ends. */
-int dg_identity_verify(struct dg_access *access, const struct dg_request *request,
-                       const struct dg_target *target, int64_t now_s,
-                       struct dg_identity *ret_identity, struct dg_error *err);
+int dg_identity_verify(struct dg_access *access, struct dg_credentials *credentials,
+                       const struct dg_request *request, const struct dg_target *target,
+                       int64_t now_s, struct dg_identity *ret_identity, struct dg_error *err);
 
 /* Verifies the signature of a form upload's policy: the fields
  * x-amz-algorithm, -credential, -date, -signature, and policy as sent (base64).
@@ -87,7 +83,8 @@ int dg_identity_verify(struct dg_access *access, const struct dg_request *reques
 struct dg_form_credentials {
   struct dg_slice policy, algorithm, credential, date, signature;
 };
-int dg_identity_verify_form(struct dg_access *access, const struct dg_form_credentials *form,
+int dg_identity_verify_form(struct dg_access *access, struct dg_credentials *credentials,
+                            const struct dg_form_credentials *form,
                             const struct dg_request *request, int64_t now_s,
                             struct dg_identity *ret_identity, struct dg_error *err);
 

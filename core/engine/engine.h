@@ -52,6 +52,10 @@ struct dg_engine_params {
   size_t codec_count;
   struct dg_log *log;                       /* borrowed, may be NULL */
   struct dg_metrics *metrics;               /* borrowed, may be NULL */
+  /* What else comes and goes with this configuration, unknown here: transferred, freed with
+   * the view. Both may be NULL. */
+  void *companion;
+  void (*free_companion)(void *companion);  /* [any] */
 };
 
 /* Opens the engine: makes its directories (cache, spool, state), clears what a
@@ -65,8 +69,9 @@ void dg_engine_free(struct dg_engine *engine);
  * use what the engine hands out meanwhile, also after a replacement. [any] */
 struct dg_view *dg_engine_view(struct dg_engine *engine);
 const struct dg_snapshot *dg_view_snapshot(const struct dg_view *view); /* borrowed */
+void *dg_view_companion(const struct dg_view *view);                    /* borrowed */
 void dg_view_unref(struct dg_view *view);                               /* NULL is fine */
-/* Later calls use these params (log and metrics are ignored); calls under way end with
+/* In one step: later calls use these params (log and metrics are ignored); calls under way end with
  * what they began. Directories and the size of the reference cache stay as they were.
  * *ret_old: what was replaced, transferred. When dg_view_is_unused() nobody else holds it,
  * and what only it named may be freed. [startup] */

@@ -17,6 +17,8 @@ struct dg_view *dg_view_new(const struct dg_engine_params *params)
   view->refs = 1;
   view->serial = atomic_fetch_add(&last_serial, 1) + 1;
   view->snapshot = dg_snapshot_ref(params->snapshot);
+  view->companion = params->companion;
+  view->free_companion = params->free_companion;
   view->backend_count = params->backend_count;
   view->backends = g_new0(struct dg_named_backend, params->backend_count + 1);
   for (size_t i = 0; i < params->backend_count; i++) {
@@ -46,6 +48,8 @@ static void view_free(struct dg_view *view)
     g_free((char *)(uintptr_t)view->codecs[i].name);
   g_free(view->backends);
   g_free(view->codecs);
+  if (view->free_companion)
+    view->free_companion(view->companion);
   dg_snapshot_unref(view->snapshot);
   g_free(view);
 }
@@ -64,6 +68,11 @@ void dg_view_unref(struct dg_view *view)
 const struct dg_snapshot *dg_view_snapshot(const struct dg_view *view)
 {
   return view->snapshot;
+}
+
+void *dg_view_companion(const struct dg_view *view)
+{
+  return view->companion;
 }
 
 bool dg_view_is_unused(const struct dg_view *view)

@@ -22,6 +22,8 @@ struct dg_view {
   size_t backend_count;
   struct dg_named_codec *codecs;     /* names owned */
   size_t codec_count;
+  void *companion;                   /* owned */
+  void (*free_companion)(void *companion);
   uint64_t serial;                   /* its own, never again */
   struct dg_view *next;              /* shared; NULL until replaced */
 };

@@ -138,8 +138,8 @@ static int identify(struct dg_exchange *x, bool admitted, struct dg_error *err)
 
   if (admitted)
     return identify_stranger(x, err);
-  result = dg_identity_verify(x->server->access, &x->request, &x->target, dg_time_now_s(),
-                              &x->identity, err);
+  result = dg_identity_verify(x->server->access, dg_view_companion(x->view), &x->request,
+                              &x->target, dg_time_now_s(), &x->identity, err);
   count_identity(x, result == 0);
   if (result < 0)
     dg_audit_identity(x);

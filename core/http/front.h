@@ -23,8 +23,8 @@ struct dg_access;
 /* What main.c wires, shared by every request. Borrowed for the server's life;
  * everything in it is safe for use from any thread. */
 struct dg_server_context {
-  struct dg_engine *engine;
-  struct dg_access *access;   /* credentials, replay memory, lockouts: core/access */
+  struct dg_engine *engine;   /* its views' companion: struct dg_credentials, or NULL */
+  struct dg_access *access;   /* replay memory, lockouts: core/access */
   struct dg_log *log;         /* may be NULL */
   struct dg_metrics *metrics; /* may be NULL */
   const char *version;        /* for /_/metrics build_info */

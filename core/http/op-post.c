@@ -71,8 +71,8 @@ static int check_identity(struct dg_exchange *x, const struct post *post, struct
   if (x->identity.kind != DG_IDENTITY_ANONYMOUS && !credentials.policy.len)
     return 0;
   dg_identity_clear(&x->identity);
-  verified = dg_identity_verify_form(x->server->access, &credentials, &x->request,
-                                     dg_time_now_s(), &x->identity, err);
+  verified = dg_identity_verify_form(x->server->access, dg_view_companion(x->view), &credentials,
+                                     &x->request, dg_time_now_s(), &x->identity, err);
   dg_metrics_add(metrics, DG_METRIC_AUTH_ATTEMPTS_TOTAL, verified < 0 ? "failure" : "success", NULL,
                  NULL, 1);
   if (verified < 0)

@@ -159,6 +159,32 @@ def other_credentials_replace_the_former_at_once():
 
 
 @case
+def policy_and_keys_change_in_one_step():
+    closed = [{"name": "no", "match": {"method": ["GET"]}, "action": "deny"}]
+    before, after = configuration(("step",), secret=FORMER, admission=closed), configuration(("step",))
+    other = Reloaded(before, autostart=False)
+    # Between the step and what follows it there is time to look.
+    other.env.update(DGP_FAULT="app.reload.replaced:delay_1500", DGP_RATE_LIMIT_MAX_ATTEMPTS="0")
+    other.start()
+    def ask(secret):
+        other.secret_key = secret
+        answer = other.request("GET", "/")
+        return answer.code or answer.status
+    for config, last in ((after, 200), (before, "AccessDenied")):
+        other.write(config)
+        seen = len(other.log())
+        other.process.send_signal(signal.SIGHUP)
+        answers = []
+        # The former pair never meets the open door: only with the new pair is it open.
+        while " reload.done " not in other.log()[seen:]:
+            assert ask(FORMER) in ("AccessDenied", "SignatureDoesNotMatch")
+            answers.append(ask(SECRET_KEY))
+        assert set(answers) <= {200, "AccessDenied"} and answers[-1] == last, answers
+    same(other.log().count(" reload.done "), 2)
+    other.drop()
+
+
+@case
 def sealing_begins_and_ends_with_a_reload():
     sealed = dict(directory("one"), encryption={"mode": "aes256-gcm-proxy", "key": "5a" * 32})
     reading = dict(directory("one"), encryption={"mode": "none", "legacy_key": "5a" * 32})

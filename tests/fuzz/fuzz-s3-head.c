@@ -10,6 +10,7 @@
 
 #include "common/slice.h"
 #include "common/uri.h"
+#include "core/access/credentials.h"
 #include "core/access/identity.h"
 #include "core/s3/aws_chunked.h"
 #include "core/s3/conditional.h"
@@ -91,10 +92,7 @@ static void check_headers(const struct dg_request *request)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   static const char *const domains[] = {"s3.amazonaws.com", NULL};
-  struct dg_access_params params = {.access_key = "AKIAIOSFODNN7EXAMPLE",
-                                    .secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-                                    .replay_window_s = 2,
-                                    .lockout_failures = 100};
+  struct dg_access_params params = {.replay_window_s = 2, .lockout_failures = 100};
   struct dg_pair headers[MAX_HEADERS];
   struct dg_request request;
   struct dg_target target;
@@ -111,17 +109,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   (void)dg_bucket_name_check(target.bucket, &err);
   (void)dg_key_check(target.key, &err);
   for (int open = 0; open < 2; open++) {
+    struct dg_credentials *credentials = dg_credentials_new();
     struct dg_access *access;
     struct dg_identity identity;
 
     params.open = open;
+    dg_credentials_add(credentials, "AKIAIOSFODNN7EXAMPLE",
+                       "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
     access = dg_access_new(&params);
-    if (dg_identity_verify(access, &request, &target, DAY, &identity, &err) == 0)
+    if (dg_identity_verify(access, credentials, &request, &target, DAY, &identity, &err) == 0)
       FUZZ_CHECK(open || identity.kind != DG_IDENTITY_OPEN);
     else
       FUZZ_CHECK(err.code != 0 && (open || identity.failure));
     dg_identity_clear(&identity);
     dg_access_free(access);
+    dg_credentials_unref(credentials);
   }
   dg_target_clear(&target);
   return 0;

@@ -10,6 +10,7 @@
 #include "common/hex.h"
 #include "common/slice.h"
 #include "core/access/client.h"
+#include "core/access/credentials.h"
 #include "core/access/limiter.h"
 #include "core/access/replay.h"
 #include "request-text.h"
@@ -23,13 +24,20 @@ static const char *const virtual_hosts[] = {"s3.amazonaws.com", NULL};
 
 static struct dg_access_params standard_params(void)
 {
-  return (struct dg_access_params){.access_key = KEY, .secret = SECRET, .replay_window_s = 2,
-                                   .lockout_failures = 100};
+  return (struct dg_access_params){.replay_window_s = 2, .lockout_failures = 100};
+}
+
+static struct dg_credentials *standard_credentials(void)
+{
+  struct dg_credentials *credentials = dg_credentials_new();
+
+  dg_credentials_add(credentials, KEY, SECRET);
+  return credentials;
 }
 
 /* Verifies a head; returns the error code, 0 for success. */
-static int32_t verify_with(struct dg_access *access, const char *head, int64_t now_s,
-                           struct dg_identity *ret_identity)
+static int32_t verify_as(struct dg_access *access, struct dg_credentials *credentials,
+                         const char *head, int64_t now_s, struct dg_identity *ret_identity)
 {
   struct request_text r;
   struct dg_target target = {0};
@@ -38,10 +46,20 @@ static int32_t verify_with(struct dg_access *access, const char *head, int64_t n
 
   request_text_init(&r, head);
   if (dg_target_parse(&r.request, virtual_hosts, &target, &err) < 0 ||
-      dg_identity_verify(access, &r.request, &target, now_s, ret_identity, &err) < 0)
+      dg_identity_verify(access, credentials, &r.request, &target, now_s, ret_identity, &err) < 0)
     code = err.code;
   dg_target_clear(&target);
   request_text_clear(&r);
+  return code;
+}
+
+static int32_t verify_with(struct dg_access *access, const char *head, int64_t now_s,
+                           struct dg_identity *ret_identity)
+{
+  struct dg_credentials *credentials = standard_credentials();
+  int32_t code = verify_as(access, credentials, head, now_s, ret_identity);
+
+  dg_credentials_unref(credentials);
   return code;
 }
 
@@ -353,6 +371,7 @@ END_TEST
 /* The code that a request with this signature gets from this address. */
 static int32_t verify_from(struct dg_access *access, const char *head, const char *peer)
 {
+  struct dg_credentials *credentials = standard_credentials();
   struct request_text r;
   struct dg_target target = {0};
   struct dg_identity identity;
@@ -361,10 +380,11 @@ static int32_t verify_from(struct dg_access *access, const char *head, const cha
   request_text_init(&r, head);
   g_strlcpy(r.request.peer, peer, sizeof r.request.peer);
   ck_assert_int_eq(dg_target_parse(&r.request, virtual_hosts, &target, &err), 0);
-  if (dg_identity_verify(access, &r.request, &target, DAY, &identity, &err) == 0)
+  if (dg_identity_verify(access, credentials, &r.request, &target, DAY, &identity, &err) == 0)
     err.code = 0;
   dg_target_clear(&target);
   request_text_clear(&r);
+  dg_credentials_unref(credentials);
   return err.code;
 }
 
@@ -453,9 +473,16 @@ START_TEST(no_credentials_configured_means_nobody_gets_in)
   struct dg_access *access = dg_access_new(&params);
   struct dg_identity identity;
 
-  ck_assert_int_eq(verify_with(access, get_object, DAY, &identity), DG_E_ACCESS_DENIED);
-  ck_assert_int_eq(verify_with(access, "GET / HTTP/1.1\nHost: h\n", DAY, &identity),
-                   DG_E_ACCESS_DENIED);
+  for (int empty = 0; empty < 2; empty++) {
+    struct dg_credentials *credentials = empty ? dg_credentials_new() : NULL;
+
+    ck_assert_int_eq(verify_as(access, credentials, get_object, DAY, &identity),
+                     DG_E_ACCESS_DENIED);
+    ck_assert_int_eq(
+      verify_as(access, credentials, "GET / HTTP/1.1\nHost: h\n", DAY, &identity),
+      DG_E_ACCESS_DENIED);
+    dg_credentials_unref(credentials);
+  }
   dg_access_free(access);
 }
 END_TEST
@@ -486,6 +513,7 @@ END_TEST
 
 START_TEST(a_form_policy_is_verified)
 {
+  struct dg_credentials *credentials = standard_credentials();
   struct dg_access_params params = standard_params();
   struct dg_access *access = dg_access_new(&params);
   struct dg_request request = {.peer = "192.0.2.1"};
@@ -512,17 +540,18 @@ START_TEST(a_form_policy_is_verified)
   };
 
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), 0);
+      dg_identity_verify_form(access, credentials, &form, &request, DAY, &identity, &err), 0);
   ck_assert_int_eq(identity.kind, DG_IDENTITY_USER);
   form.policy.len--;
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), -1);
+      dg_identity_verify_form(access, credentials, &form, &request, DAY, &identity, &err), -1);
   ck_assert_int_eq(err.code, DG_E_SIGNATURE_MISMATCH);
   ck_assert_str_eq(identity.failure, "form_post_denied");
   form.signature = DG_SLICE_NONE;
   ck_assert_int_eq(
-      dg_identity_verify_form(access, &form, &request, DAY, &identity, &err), -1);
+      dg_identity_verify_form(access, credentials, &form, &request, DAY, &identity, &err), -1);
   ck_assert_int_eq(err.code, DG_E_ACCESS_DENIED);
+  dg_credentials_unref(credentials);
   dg_access_free(access);
 }
 END_TEST
