@@ -174,7 +174,7 @@ static int feed_put(void *put, const void *data, size_t len, struct dg_error *er
   return dg_put_write(put, data, len, err);
 }
 
-/* Under the deltaspace lock, which keeps the bucket too: from here to the end of
+/* Under the lock of its key, which keeps the bucket too: from here to the end of
  * the commit nobody deletes it. */
 static int check_not_dropped(void *receiver, const struct dg_object_info *current,
                              struct dg_error *err)

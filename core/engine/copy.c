@@ -178,7 +178,7 @@ static int update_metadata(struct dg_engine *engine, const struct dg_call *call,
 
   if (dg_route_open(engine, call, request->bucket, &route, err) < 0)
     return -1;
-  rc = dg_space_enter(engine, call, &route, dg_key_deltaspace(request->key), &space, err);
+  rc = dg_space_enter_key(engine, call, &route, request->key, &space, err);
   if (rc == 0)
     rc = update_locked(engine, call, &route, request, ret_result, ret_last_modified_s, err);
   dg_space_leave(space);

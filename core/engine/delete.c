@@ -44,11 +44,10 @@ static int32_t note_object(void *receiver, const struct dg_list_row *row)
   return *found;
 }
 
-/* The last object of a deltaspace takes the reference with it. The object is gone
- * already: failing here only leaves the reference behind, for the next put to use
- * or, where others use the storage too, for whoever takes the lease over. */
-int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,
-                      const struct dg_call *call, struct dg_slice prefix)
+/* A reference that no object needs; *ret_unused false: there is none. */
+static int find_unused(const struct dg_route *route, const struct dg_call *call,
+                       struct dg_slice prefix, struct dg_meta *reference, bool *ret_unused,
+                       struct dg_error *err)
 {
   struct dg_item item = dg_route_item(route, prefix, DG_VARIANT_REFERENCE);
   struct dg_list_request request = {
@@ -58,19 +57,39 @@ int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,
     .prefix = prefix,
     .delimiter = DG_SLICE("/"),
   };
+  bool in_use = false;
+
+  *ret_unused = false;
+  if (dg_backend_head(route->backend, call, &item, reference, err) < 0)
+    return err->code == DG_E_NO_SUCH_KEY || err->code == DG_E_NO_SUCH_BUCKET ? 0 : -1;
+  if (dg_backend_list(route->backend, call, &request, note_object, &in_use, err) < 0)
+    return -1;
+  *ret_unused = !in_use;
+  return 0;
+}
+
+static void report_left(struct dg_engine *engine, const struct dg_route *route,
+                        struct dg_slice prefix, const struct dg_error *err)
+{
+  dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
+              DG_LOG_QUOTED(dg_slice_str(route->bucket)), DG_LOG_QUOTED(prefix),
+              DG_LOG_QUOTED(dg_slice_str(err->detail)));
+}
+
+/* The last object of a deltaspace takes the reference with it. The object is gone
+ * already: failing here only leaves the reference behind, for the next put to use
+ * or, where others use the storage too, for whoever takes the lease over. */
+int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,
+                      const struct dg_call *call, struct dg_slice prefix)
+{
+  struct dg_item item = dg_route_item(route, prefix, DG_VARIANT_REFERENCE);
   struct dg_meta *reference = dg_meta_new();
-  bool in_use = false, there = false;
+  bool unused = false;
   uint8_t sha256[32];
   struct dg_error err;
-  int rc = dg_backend_head(route->backend, call, &item, reference, &err), number;
+  int rc = find_unused(route, call, prefix, reference, &unused, &err), number;
 
-  if (rc == 0)
-    there = true;
-  else if (err.code == DG_E_NO_SUCH_KEY || err.code == DG_E_NO_SUCH_BUCKET)
-    rc = 0;
-  if (there)
-    rc = dg_backend_list(route->backend, call, &request, note_object, &in_use, &err);
-  if (rc == 0 && there && !in_use) {
+  if (rc == 0 && unused) {
     number = dg_fault("engine.delete.reference");
     rc = number ? dg_fail(&err, dg_errno_code(number), "injected at engine.delete.reference")
                 : dg_backend_remove(route->backend, call, &item, &err);
@@ -78,11 +97,32 @@ int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,
       dg_refcache_forget(engine->refs, sha256);
   }
   if (rc < 0)
-    dg_log_warn(engine->log, "engine.reference_left", "bucket=%s deltaspace=%s cause=%s",
-                DG_LOG_QUOTED(item.bucket), DG_LOG_QUOTED(prefix),
-                DG_LOG_QUOTED(dg_slice_str(err.detail)));
+    report_left(engine, route, prefix, &err);
   dg_meta_unref(reference);
   return rc;
+}
+
+/* The same, by whoever has just removed an object and let go of its key. Whether the
+ * reference is needed is seen without a lock: of several who remove the last ones, the
+ * last to look sees that none is left. Only then is the deltaspace taken, and what
+ * was seen is looked at again. */
+static void tidy_behind(struct dg_engine *engine, const struct dg_route *route,
+                        const struct dg_call *call, struct dg_slice prefix)
+{
+  struct dg_meta *reference = dg_meta_new();
+  struct dg_space *space = NULL;
+  bool unused = false;
+  struct dg_error err;
+  int rc = find_unused(route, call, prefix, reference, &unused, &err);
+
+  dg_meta_unref(reference);
+  if (rc == 0 && unused)
+    rc = dg_space_enter(engine, call, route, prefix, &space, &err);
+  if (rc < 0)
+    report_left(engine, route, prefix, &err);
+  if (space)
+    (void)dg_reference_tidy(engine, route, call, prefix);
+  dg_space_leave(space);
 }
 
 static int remove_object(struct dg_engine *engine, const struct dg_route *route,
@@ -104,10 +144,11 @@ static int remove_object(struct dg_engine *engine, const struct dg_route *route,
   return rc;
 }
 
+/* *ret_behind: something was removed, and the reference is still to be looked at. */
 static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
                          const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
                          dg_write_check_fn check, void *receiver, struct dg_space *space,
-                         struct dg_error *err)
+                         bool *ret_behind, struct dg_error *err)
 {
   struct dg_found found = {0};
   struct dg_object_info info = {0};
@@ -123,7 +164,9 @@ static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
   }
   if (rc == 0 && found.meta) {
     rc = remove_object(engine, route, call, bucket, key, &found, err);
-    if (rc < 0 || dg_reference_tidy(engine, route, call, dg_key_deltaspace(key)) < 0)
+    *ret_behind = rc == 0 && !dg_space_is_alone(space);
+    if (rc < 0 || (dg_space_is_alone(space) &&
+                   dg_reference_tidy(engine, route, call, dg_key_deltaspace(key)) < 0))
       dg_space_soil(space);
   } else if (rc == 0) {
     rc = dg_backend_bucket_head(route->backend, call, dg_slice_str(route->bucket), err);
@@ -138,14 +181,17 @@ int dg_engine_delete(struct dg_engine *engine, const struct dg_call *call, struc
 {
   struct dg_space *space = NULL;
   struct dg_route route;
+  bool behind = false;
   int rc;
 
   if (dg_route_open(engine, call, bucket, &route, err) < 0)
     return -1;
-  rc = dg_space_enter(engine, call, &route, dg_key_deltaspace(key), &space, err);
+  rc = dg_space_enter_key(engine, call, &route, key, &space, err);
   if (rc == 0)
-    rc = delete_locked(engine, &route, call, bucket, key, check, receiver, space, err);
+    rc = delete_locked(engine, &route, call, bucket, key, check, receiver, space, &behind, err);
   dg_space_leave(space);
+  if (behind)
+    tidy_behind(engine, &route, call, dg_key_deltaspace(key));
   dg_route_clear(&route);
   return rc;
 }

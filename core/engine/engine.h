@@ -146,7 +146,8 @@ int dg_engine_get_cached(struct dg_engine *engine, struct dg_slice bucket, struc
 /* ---- Objects: writing ----------------------------------------------------- */
 
 /* Decides a conditional write against what is there now (NULL: nothing), under
- * the deltaspace lock: 0, or -1 with DG_E_PRECONDITION_FAILED or _CONFLICT. */
+ * the object's lock: 0, or -1 with DG_E_PRECONDITION_FAILED or _CONFLICT. May be
+ * asked twice. */
 typedef int (*dg_write_check_fn)(void *receiver, const struct dg_object_info *current,
                                  struct dg_error *err);
 

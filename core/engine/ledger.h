@@ -58,7 +58,7 @@ void dg_ledger_close(struct dg_ledger *ledger, bool keep);
 
 /* ---- Changes ---------------------------------------------------------------------- */
 
-/* Before an object is changed; its deltaspace lock is held until dg_ledger_end().
+/* Before an object is changed; the lock of its key is held until dg_ledger_end().
  *
  * before, after  what the object counts now, and what it will
  * limit          NULL: none. It is asked of what grows only
@@ -77,7 +77,7 @@ int dg_ledger_check(struct dg_ledger *ledger, struct dg_use before, struct dg_us
 
 /* The key of the n-th change in doubt, from 0: transferred; NULL: there are no more. */
 GBytes *dg_ledger_doubt(struct dg_ledger *ledger, uint32_t n);
-/* Under the deltaspace lock of key: if it is in doubt, it counts `now`. */
+/* Under the lock of key: if it is in doubt, it counts `now`. */
 void dg_ledger_resolve(struct dg_ledger *ledger, struct dg_slice key, struct dg_use now);
 
 struct dg_ledger_state {

@@ -36,6 +36,7 @@ struct dg_lock_table {
 
 struct dg_space_lock {
   struct lock *bucket, *space;
+  struct lock *key; /* NULL: the deltaspace is held alone */
 };
 
 struct dg_bucket_lock {
@@ -61,17 +62,31 @@ void dg_lock_table_free(struct dg_lock_table *table)
   g_free(table);
 }
 
-/* BUCKET, or BUCKET NUL PREFIX. */
-static GBytes *lock_name(struct dg_slice bucket, const struct dg_slice *prefix)
+/* BUCKET, BUCKET NUL PREFIX, or BUCKET NUL NUL KEY: a key may be a prefix too. */
+static GBytes *lock_name(struct dg_slice bucket, uint32_t nul_count, struct dg_slice rest)
 {
-  size_t len = bucket.len + (prefix ? 1 + prefix->len : 0);
-  char *name = g_malloc(len + 1);
+  size_t len = bucket.len + nul_count + rest.len;
+  char *name = g_malloc0(len + 1);
 
   memcpy(name, bucket.data, bucket.len);
-  name[bucket.len] = '\0';
-  if (prefix && prefix->len)
-    memcpy(name + bucket.len + 1, prefix->data, prefix->len);
+  if (rest.len)
+    memcpy(name + bucket.len + nul_count, rest.data, rest.len);
   return g_bytes_new_take(name, len);
+}
+
+static GBytes *bucket_name(struct dg_slice bucket)
+{
+  return lock_name(bucket, 0, DG_SLICE(""));
+}
+
+static GBytes *space_name(struct dg_slice bucket, struct dg_slice prefix)
+{
+  return lock_name(bucket, 1, prefix);
+}
+
+static GBytes *key_name(struct dg_slice bucket, struct dg_slice key)
+{
+  return lock_name(bucket, 2, key);
 }
 
 static struct lock *find_locked(struct dg_lock_table *table, GBytes *name)
@@ -182,16 +197,42 @@ static void release(struct lock *lock)
   g_mutex_unlock(&table->mutex);
 }
 
+static int take_space(struct dg_lock_table *table, const struct dg_call *call,
+                      struct dg_slice bucket, struct dg_slice prefix, uint32_t mode,
+                      struct dg_space_lock *lock, struct dg_error *err)
+{
+  if (take(table, call, bucket_name(bucket), DG_LOCK_SHARED, &lock->bucket, err) < 0)
+    return -1;
+  if (take(table, call, space_name(bucket, prefix), mode, &lock->space, err) < 0) {
+    release(lock->bucket);
+    return -1;
+  }
+  return 0;
+}
+
 int dg_space_lock_take(struct dg_lock_table *table, const struct dg_call *call,
                        struct dg_slice bucket, struct dg_slice prefix,
                        struct dg_space_lock **ret_lock, struct dg_error *err)
 {
-  struct dg_space_lock lock;
+  struct dg_space_lock lock = {0};
 
-  if (take(table, call, lock_name(bucket, NULL), DG_LOCK_SHARED, &lock.bucket, err) < 0)
+  if (take_space(table, call, bucket, prefix, DG_LOCK_EXCLUSIVE, &lock, err) < 0)
     return -1;
-  if (take(table, call, lock_name(bucket, &prefix), DG_LOCK_EXCLUSIVE, &lock.space, err) < 0) {
-    release(lock.bucket);
+  *ret_lock = g_memdup2(&lock, sizeof lock);
+  return 0;
+}
+
+int dg_key_lock_take(struct dg_lock_table *table, const struct dg_call *call,
+                     struct dg_slice bucket, struct dg_slice prefix, struct dg_slice key,
+                     struct dg_space_lock **ret_lock, struct dg_error *err)
+{
+  struct dg_space_lock lock = {0};
+
+  /* The key first: who waits for it must not keep a whole deltaspace waiting. */
+  if (take(table, call, key_name(bucket, key), DG_LOCK_EXCLUSIVE, &lock.key, err) < 0)
+    return -1;
+  if (take_space(table, call, bucket, prefix, DG_LOCK_SHARED, &lock, err) < 0) {
+    release(lock.key);
     return -1;
   }
   *ret_lock = g_memdup2(&lock, sizeof lock);
@@ -204,6 +245,8 @@ void dg_space_lock_release(struct dg_space_lock *lock)
     return;
   release(lock->space);
   release(lock->bucket);
+  if (lock->key)
+    release(lock->key);
   g_free(lock);
 }
 
@@ -213,7 +256,7 @@ int dg_bucket_lock_take(struct dg_lock_table *table, const struct dg_call *call,
 {
   struct dg_bucket_lock lock;
 
-  if (take(table, call, lock_name(bucket, NULL), mode, &lock.bucket, err) < 0)
+  if (take(table, call, bucket_name(bucket), mode, &lock.bucket, err) < 0)
     return -1;
   *ret_lock = g_memdup2(&lock, sizeof lock);
   return 0;

@@ -3,8 +3,9 @@
  *
  *   open    route, limits; a stage for the bytes; an encoder if a delta may pay
  *   write   hash, stage and encode each chunk
- *   commit  compare with what the client promised, then under the deltaspace
- *           lock: condition -> new variant, durable -> other variant removed
+ *   commit  compare with what the client promised, then under the object's lock,
+ *           or that of its whole deltaspace if a reference is to be made:
+ *           condition -> new variant, durable -> other variant removed
  *
  * Between any two steps the object is the old one or the new one: of two
  * variants the younger counts, and the new one is always made younger. */
@@ -105,7 +106,7 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
                     &put->stage, err) < 0)
     goto fail;
   if (put->candidate && put->size_hint != DG_TO_END &&
-      (dg_basis_find(put, /* locked= */ false, &put->basis, err) < 0 ||
+      (dg_basis_find(put, /* has_space= */ false, &put->basis, err) < 0 ||
        dg_put_encode_open(put, err) < 0))
     goto fail;
   *ret_put = put;
@@ -341,53 +342,79 @@ static void count_decision(const struct dg_put *put, const struct dg_put_result 
                    (double)(put->size_bytes - result->stored_bytes));
 }
 
+static int store(struct dg_put *put, struct dg_meta *meta, struct dg_space *space,
+                 struct dg_put_result *result, struct dg_error *err)
+{
+  int rc;
+
+  if (put->ready)
+    return put->ready->store(put->ready->receiver, put, meta, result, err);
+  rc = put->encode ? dg_put_store_delta(put, meta, result, err)
+                   : store_passthrough(put, meta, result, err);
+  if (rc < 0)
+    dg_space_soil(space); /* perhaps a reference was stored before */
+  return rc;
+}
+
+/* *ret_alone: nothing was done, it takes the whole deltaspace. */
 static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_space *space,
-                         struct dg_put_result *result, struct dg_error *err)
+                         struct dg_put_result *result, bool *ret_alone, struct dg_error *err)
 {
   struct dg_found found = {0};
   struct dg_quota_change change;
-  bool stored = false;
   int rc = -1;
 
+  *ret_alone = false;
   if (dg_object_find(&put->route, put->call, put->key, &found, err) < 0)
     return -1;
-  if (check_condition(put, &found, err) < 0 ||
-      dg_quota_begin(put->engine, put->call, &put->route, put->bucket, put->key, &found,
+  if (check_condition(put, &found, err) < 0)
+    goto out;
+  if (!put->ready && put->candidate && put->size_bytes > 0) {
+    rc = dg_put_prepare_delta(put, dg_space_is_alone(space), ret_alone, err);
+    if (rc < 0 || *ret_alone)
+      goto out;
+    rc = -1;
+  }
+  if (dg_quota_begin(put->engine, put->call, &put->route, put->bucket, put->key, &found,
                      dg_quota_object(put->size_bytes), &change, err) < 0)
     goto out;
   dg_put_set_created(meta, &found);
-  dg_metacache_write_begin(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
-  rc = 0;
-  if (put->ready)
-    rc = put->ready->store(put->ready->receiver, put, meta, result, err);
-  else if (put->candidate && put->size_bytes > 0)
-    rc = dg_put_store_delta(put, meta, result, &stored, err);
-  if (rc < 0 && !put->ready)
-    dg_space_soil(space); /* perhaps a reference was stored before */
-  if (rc == 0 && !stored && !put->ready)
-    rc = store_passthrough(put, meta, result, err);
+  dg_metacache_write_begin(put->engine->metacache, put->bucket, put->key);
+  rc = store(put, meta, space, result, err);
   if (rc == 0)
     rc = remove_other(put, &found, result->variant, err);
   dg_quota_end(&change, rc == 0);
-  dg_metacache_write_end(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
+  dg_metacache_write_end(put->engine->metacache, put->bucket, put->key);
 out:
   dg_found_clear(&found);
   return rc;
+}
+
+/* As far as is known without a lock; the commit sees whether it is so. */
+static bool makes_reference(const struct dg_put *put)
+{
+  return put->candidate && put->encode && !put->basis.exists;
 }
 
 static int commit(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *ret_result,
                   struct dg_error *err)
 {
   struct dg_put_result result = {0};
-  struct dg_space *space = NULL;
+  bool alone = makes_reference(put);
   int rc;
 
-  if (dg_call_check(put->call, err) < 0 ||
-      dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key), &space,
-                     err) < 0)
-    return -1;
-  rc = commit_locked(put, meta, space, &result, err);
-  dg_space_leave(space);
+  do {
+    struct dg_space *space = NULL;
+
+    if (dg_call_check(put->call, err) < 0 ||
+        (alone ? dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key),
+                                &space, err)
+               : dg_space_enter_key(put->engine, put->call, &put->route, put->key, &space, err)) <
+          0)
+      return -1;
+    rc = commit_locked(put, meta, space, &result, &alone, err);
+    dg_space_leave(space);
+  } while (rc == 0 && alone);
   if (rc == 0) {
     fill_result(put, meta, &result);
     count_decision(put, &result);

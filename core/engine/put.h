@@ -21,7 +21,7 @@ void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra);
 
 /* An object whose bytes are at the storage already. */
 struct dg_put_ready {
-  /* Gives them the object's name, under the deltaspace lock. meta is the one below, with
+  /* Gives them the object's name, with the right to it. meta is the one below, with
    * a moment of creation that is later than all that is there; it is left as head()
    * would tell it. Fills in the result's variant and stored_bytes. */
   int (*store)(void *receiver, struct dg_put *put, struct dg_meta *meta,
@@ -78,10 +78,10 @@ struct dg_put {
 
 /* ---- The delta side of a put: putdelta.c -------------------------------------- */
 
-/* [worker] The reference that counts now. Heals one that has lost its metadata
- * if heal, which needs the deltaspace lock: locked tells whether it is held. An
- * error means that nobody knows: the put must fail. */
-int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis,
+/* [worker] The reference that counts now. Heals one that has lost its metadata, which
+ * needs the deltaspace alone: has_space tells whether the caller has it, else it has no
+ * lock. An error means that nobody knows: the put must fail. */
+int dg_basis_find(struct dg_put *put, bool has_space, struct dg_basis *ret_basis,
                   struct dg_error *err);
 /* Opens the encoder against put->basis; leaves encode NULL when the object had
  * better be stored as it is. */
@@ -89,11 +89,14 @@ int dg_put_encode_open(struct dg_put *put, struct dg_error *err);
 int dg_put_encode_feed(struct dg_put *put, const void *data, size_t len, struct dg_error *err);
 /* After the last byte: finishes the encoder, and drops it if the ratio is bad. */
 int dg_put_encode_finish(struct dg_put *put, struct dg_error *err);
-/* Under the lock: stores the object as a delta (and as reference first, if the
- * deltaspace has none). *ret_stored false: the ratio says passthrough, and the
- * stage is still there. */
+/* With the right to the object (alone: to its deltaspace): looks whether the reference is
+ * still the one encode was opened against, and encodes anew if not. Leaves encode finished
+ * when the object is to be a delta. *ret_alone: there is no such reference now, nothing
+ * was done, and this is to be called again with the deltaspace alone. */
+int dg_put_prepare_delta(struct dg_put *put, bool alone, bool *ret_alone, struct dg_error *err);
+/* After that, stores the delta; first the reference, if the deltaspace has none. */
 int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
-                       bool *ret_stored, struct dg_error *err);
+                       struct dg_error *err);
 
 /* Metadata without what depends on the variant. created_at is the caller's. */
 struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err);

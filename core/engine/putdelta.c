@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The delta side of a PUT: basis, encoder, ratio, seeding, re-validation.
  *
- * The encoder was opened against the reference seen at the start, without the
- * lock. Under the lock the reference is looked up again; if it is another one,
- * or gone, or new, the object is encoded again from its staged bytes. So a
- * delta is never stored without its reference, and a deltaspace never gets two. */
+ * The encoder was opened against the reference seen at the start, without a
+ * lock. Under the object's lock, which keeps a reference where it is, it is looked
+ * up again; if it is another one the object is encoded again from its staged
+ * bytes. Who has to make the reference takes the whole deltaspace. So a delta is
+ * never stored without its reference, and a deltaspace never gets two. */
 #include "config.h"
 
 #include "core/engine/put.h"
@@ -147,7 +148,8 @@ static int look_at_reference(struct dg_put *put, struct dg_basis *ret_basis, str
   return 0;
 }
 
-int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis, struct dg_error *err)
+int dg_basis_find(struct dg_put *put, bool has_space, struct dg_basis *ret_basis,
+                  struct dg_error *err)
 {
   struct dg_space *space = NULL;
   int rc;
@@ -156,8 +158,8 @@ int dg_basis_find(struct dg_put *put, bool locked, struct dg_basis *ret_basis, s
     return -1;
   if (!ret_basis->needs_healing)
     return 0;
-  if (!locked && dg_space_enter(put->engine, put->call, &put->route, dg_key_deltaspace(put->key),
-                                &space, err) < 0)
+  if (!has_space && dg_space_enter(put->engine, put->call, &put->route,
+                                   dg_key_deltaspace(put->key), &space, err) < 0)
     return -1;
   rc = look_at_reference(put, ret_basis, err); /* another put may have healed it */
   if (rc == 0 && ret_basis->needs_healing) {
@@ -371,7 +373,7 @@ static int store_delta_item(struct dg_put *put, const struct dg_meta *meta,
   return 0;
 }
 
-/* The reference this put made, and nothing uses: the lock is still held. A
+/* The reference this put made, and nothing uses: the deltaspace is still ours. A
  * delta whose commit failed late (the directory's fsync, say) may be visible
  * all the same, and then it must keep its reference. */
 static void remove_own_reference(struct dg_put *put)
@@ -413,28 +415,42 @@ static int check_reference_stayed(struct dg_put *put, struct dg_error *err)
   return dg_fail(err, DG_E_SLOW_DOWN, "the bucket was deleted and made anew during the put");
 }
 
-int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
-                       bool *ret_stored, struct dg_error *err)
+/* The encoder's result is as good as one made now. */
+static bool is_judged(const struct dg_put *put, const struct dg_basis *now)
+{
+  return (put->judged || put->reference_bad) && same_basis(&put->basis, now);
+}
+
+int dg_put_prepare_delta(struct dg_put *put, bool alone, bool *ret_alone, struct dg_error *err)
 {
   struct dg_basis now;
-  int rc;
 
-  if (put->size_bytes > put->route.snapshot->max_delta_object_size)
-    return 0; /* the size was not known at the start */
-  if (dg_basis_find(put, /* locked= */ true, &now, err) < 0)
-    return -1;
-  if (put->reference_bad && same_basis(&put->basis, &now))
+  *ret_alone = false;
+  if (put->size_bytes > put->route.snapshot->max_delta_object_size) {
+    g_clear_pointer(&put->encode, dg_encode_close); /* the size was not known at the start */
     return 0;
-  if (!put->judged || !same_basis(&put->basis, &now)) {
+  }
+  if ((alone ? dg_basis_find(put, alone, &now, err) : look_at_reference(put, &now, err)) < 0)
+    return -1;
+  if (!alone && (now.needs_healing ||
+                 (!now.exists && (put->encode || !is_judged(put, &now))))) {
+    *ret_alone = true;
+    return 0;
+  }
+  if (!is_judged(put, &now)) {
     put->basis = now;
     put->reference_bad = false;
     if (encode_staged(put, err) < 0)
       return -1;
   }
-  if (dg_put_encode_finish(put, err) < 0)
-    return -1;
-  if (!put->encode)
-    return 0;
+  return dg_put_encode_finish(put, err);
+}
+
+int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
+                       struct dg_error *err)
+{
+  int rc;
+
   if (add_delta_fields(put, meta, err) < 0)
     return -1;
   if (!put->basis.exists && store_reference(put, meta, err) < 0)
@@ -444,6 +460,5 @@ int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_r
     remove_own_reference(put);
   if (rc == 0)
     rc = check_reference_stayed(put, err);
-  *ret_stored = rc == 0;
   return rc;
 }

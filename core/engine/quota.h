@@ -11,7 +11,7 @@
  * there. Until a bucket is known, what would grow it is refused with DG_E_SLOW_DOWN;
  * the rest goes on.
  *
- * Lock order: deltaspace lock -> the registry's mutex -> a ledger's. These threads
+ * Lock order: those of locks.h -> the registry's mutex -> a ledger's. These threads
  * take bucket and deltaspace locks while they hold no mutex. */
 #ifndef DG_CORE_ENGINE_QUOTA_H
 #define DG_CORE_ENGINE_QUOTA_H
@@ -57,7 +57,7 @@ int dg_quota_admit(struct dg_engine *engine, const struct dg_call *call,
                    const struct dg_route *route, struct dg_slice bucket, struct dg_slice key,
                    uint64_t size_bytes, struct dg_error *err);
 
-/* [worker] Under the deltaspace lock, once `found` is known and before the object is
+/* [worker] Under the lock of the key, once `found` is known and before the object is
  * touched. after: what it will count; {0} for a deletion. Everything stays valid until
  * dg_quota_end(), which must follow success, under the same lock. What shrinks, or
  * stays as it is, always passes the limit. DG_E_QUOTA, DG_E_SLOW_DOWN. */

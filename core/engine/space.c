@@ -16,14 +16,14 @@ struct dg_space {
   struct dg_slice prefix;
   struct dg_space_lock *lock;
   struct dg_lease_hold *hold; /* NULL: the storage is not shared */
-  bool soiled;
+  bool alone, soiled;
 };
 
 int dg_space_enter(struct dg_engine *engine, const struct dg_call *call,
                    const struct dg_route *route, struct dg_slice prefix,
                    struct dg_space **ret_space, struct dg_error *err)
 {
-  struct dg_space space = {.engine = engine, .route = route, .prefix = prefix};
+  struct dg_space space = {.engine = engine, .route = route, .prefix = prefix, .alone = true};
   uint64_t began = dg_time_mono_ms();
   bool lapsed = false;
 
@@ -42,6 +42,26 @@ int dg_space_enter(struct dg_engine *engine, const struct dg_call *call,
   }
   *ret_space = g_memdup2(&space, sizeof space);
   return 0;
+}
+
+int dg_space_enter_key(struct dg_engine *engine, const struct dg_call *call,
+                       const struct dg_route *route, struct dg_slice key,
+                       struct dg_space **ret_space, struct dg_error *err)
+{
+  struct dg_space space = {.engine = engine, .route = route, .prefix = dg_key_deltaspace(key)};
+
+  if (dg_backend_is_shared(route->backend))
+    return dg_space_enter(engine, call, route, space.prefix, ret_space, err);
+  if (dg_key_lock_take(engine->locks, call, dg_slice_str(route->bucket), space.prefix, key,
+                       &space.lock, err) < 0)
+    return -1;
+  *ret_space = g_memdup2(&space, sizeof space);
+  return 0;
+}
+
+bool dg_space_is_alone(const struct dg_space *space)
+{
+  return space->alone;
 }
 
 void dg_space_soil(struct dg_space *space)

@@ -3,7 +3,7 @@
  * bucket made later under that name, and none of a later one may be dropped:
  *
  *   create      bucket lock shared:     the bucket is there -> the upload is saved
- *   complete    deltaspace lock (holds the bucket shared):
+ *   complete    lock of its key (holds the bucket shared):
  *                                       the upload is not dropped -> commit
  *   delete      bucket lock exclusive:  note -> bucket deleted -> uploads dropped
  *                                       -> note removed

@@ -32,7 +32,7 @@ int dg_native_part_commit(struct dg_native_part *part, struct dg_part *row, stru
 void dg_native_part_free(struct dg_native_part *part); /* aborts it if need be; NULL is fine */
 
 /* Joins the parts (some of which may still be files; their tags are filled in) under
- * the deltaspace lock, with the request's check. */
+ * the object's lock, with the request's check. */
 int dg_native_complete(struct dg_engine *engine, const struct dg_call *call,
                        const struct dg_put_request *request, struct dg_upload *upload,
                        struct dg_part *parts, uint32_t count, struct dg_put_result *ret_result,

@@ -244,6 +244,131 @@ START_TEST(of_many_conditional_creates_one_wins)
 }
 END_TEST
 
+static void assert_reads(const char *key, GBytes *body);
+
+/* ---- Who waits for whom --------------------------------------------------------- */
+
+/* A put that has the right to its object, and keeps it until it is told to go on. */
+static GMutex gate_mutex;
+static GCond gate_changed;
+static bool at_gate, gate_open;
+
+static int wait_at_gate(void *receiver, const struct dg_object_info *current, struct dg_error *err)
+{
+  (void)receiver;
+  (void)current;
+  (void)err;
+  g_mutex_lock(&gate_mutex);
+  at_gate = true;
+  g_cond_broadcast(&gate_changed);
+  while (!gate_open)
+    g_cond_wait(&gate_changed, &gate_mutex);
+  g_mutex_unlock(&gate_mutex);
+  return 0;
+}
+
+static gpointer gated_put(gpointer key)
+{
+  struct dg_error err;
+  struct dg_put_result result;
+
+  ck_assert_int_eq(
+    double_put_checked(&engine, "b", key, bodies[0], wait_at_gate, NULL, &result, &err), 0);
+  return NULL;
+}
+
+static GThread *put_up_to_gate(const char *key)
+{
+  GThread *thread;
+
+  at_gate = gate_open = false;
+  thread = g_thread_new("gated", gated_put, (gpointer)key);
+  g_mutex_lock(&gate_mutex);
+  while (!at_gate)
+    g_cond_wait(&gate_changed, &gate_mutex);
+  g_mutex_unlock(&gate_mutex);
+  return thread;
+}
+
+static void open_gate(GThread *thread)
+{
+  g_mutex_lock(&gate_mutex);
+  gate_open = true;
+  g_cond_broadcast(&gate_changed);
+  g_mutex_unlock(&gate_mutex);
+  g_thread_join(thread);
+}
+
+static int put_within(const char *key, GBytes *body, uint32_t limit_ms)
+{
+  struct dg_call call = {.struct_size = sizeof call,
+                         .deadline_mono_ms = (uint64_t)g_get_monotonic_time() / 1000 + limit_ms};
+  struct dg_put_request request = {.bucket = double_str("b"),
+                                   .key = double_str(key),
+                                   .size_bytes = g_bytes_get_size(body)};
+  struct dg_put_expect expect = {0};
+  struct dg_put_result result;
+  struct dg_error err;
+  struct dg_put *put;
+
+  ck_assert_int_eq(dg_engine_put_open(engine.engine, &call, &request, &put, &err), 0);
+  ck_assert_int_eq(dg_put_write(put, g_bytes_get_data(body, NULL), g_bytes_get_size(body), &err),
+                   0);
+  return dg_put_commit(put, &expect, &result, &err) == 0 ? 0 : err.code;
+}
+
+START_TEST(objects_of_one_deltaspace_change_side_by_side)
+{
+  struct dg_error err;
+  GThread *thread;
+
+  ck_assert_int_eq(put_within("d/first.zip", bodies[0], 60000), 0);
+  ck_assert_int_eq(put_within("d/gone.zip", bodies[1], 60000), 0);
+  thread = put_up_to_gate("d/a.zip");
+  ck_assert_int_eq(put_within("d/b.zip", bodies[1], 50000), 0);
+  ck_assert_int_eq(put_within("d/plain.txt", bodies[2], 50000), 0);
+  ck_assert_int_eq(double_delete(&engine, "b", "d/gone.zip", &err), 0);
+  open_gate(thread);
+  assert_reads("d/a.zip", bodies[0]);
+  assert_reads("d/b.zip", bodies[1]);
+}
+END_TEST
+
+START_TEST(one_object_changes_once_at_a_time)
+{
+  GThread *thread;
+
+  ck_assert_int_eq(put_within("d/first.zip", bodies[0], 60000), 0);
+  thread = put_up_to_gate("d/a.zip");
+  ck_assert_int_eq(put_within("d/a.zip", bodies[1], 300), DG_E_SLOW_DOWN);
+  open_gate(thread);
+  assert_reads("d/a.zip", bodies[0]);
+}
+END_TEST
+
+START_TEST(the_last_object_waits_for_a_put_before_its_reference_goes)
+{
+  struct dg_error err;
+  GThread *thread;
+
+  ck_assert_int_eq(put_within("d/first.zip", bodies[0], 60000), 0);
+  thread = put_up_to_gate("d/a.zip");
+  {
+    struct dg_call call = {.struct_size = sizeof call,
+                           .deadline_mono_ms = (uint64_t)g_get_monotonic_time() / 1000 + 300};
+
+    ck_assert_int_eq(dg_engine_delete(engine.engine, &call, double_str("b"),
+                                      double_str("d/first.zip"), NULL, NULL, &err),
+                     0);
+  }
+  ck_assert(double_store_has(store, "b", "d/", DG_VARIANT_REFERENCE));
+  open_gate(thread);
+  assert_reads("d/a.zip", bodies[0]);
+  ck_assert_int_eq(double_delete(&engine, "b", "d/a.zip", &err), 0);
+  ck_assert(!double_store_has(store, "b", "d/", DG_VARIANT_REFERENCE));
+}
+END_TEST
+
 /* The reference changes between open and commit. */
 static struct dg_put *open_put(const char *key, GBytes *body)
 {
@@ -339,6 +464,9 @@ static Suite *race_suite(void)
   tcase_add_test(cases, readers_never_see_anything_but_what_was_written);
   tcase_add_test(cases, racing_first_puts_make_one_reference);
   tcase_add_test(cases, of_many_conditional_creates_one_wins);
+  tcase_add_test(cases, objects_of_one_deltaspace_change_side_by_side);
+  tcase_add_test(cases, one_object_changes_once_at_a_time);
+  tcase_add_test(cases, the_last_object_waits_for_a_put_before_its_reference_goes);
   tcase_add_test(cases, a_reference_that_appears_vanishes_or_changes_is_noticed);
   tcase_add_test(cases, an_open_reader_outlives_its_object);
   suite_add_tcase(suite, cases);
