@@ -151,6 +151,8 @@ struct dg_snapshot {
   uint64_t cache_bytes;         /* references and bodies in memory */
   uint64_t metadata_cache_bytes;
   uint32_t codec_concurrency, worker_threads, loop_threads;
+  uint64_t spool_max_bytes;     /* of all bodies in flight below spool_dir together; 0: no limit */
+  uint32_t spool_acquire_timeout_s;
   char *cache_dir, *spool_dir, *state_dir; /* state_dir: open multipart uploads; durable */
   char **base_domains;          /* virtual-host style, NULL-terminated, may be NULL */
   bool trust_proxy_headers;     /* core/access/client.h */

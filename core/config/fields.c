@@ -112,6 +112,8 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->max_passthrough_object_size = (uint64_t)a->get_int(a, "max_passthrough_object_size");
   snapshot->cache_bytes = (uint64_t)a->get_int(a, "cache_size_mb") << 20;
   snapshot->metadata_cache_bytes = (uint64_t)a->get_int(a, "metadata_cache_mb") << 20;
+  snapshot->spool_max_bytes = (uint64_t)a->get_int(a, "spool_max_bytes");
+  snapshot->spool_acquire_timeout_s = (uint32_t)a->get_int(a, "spool_acquire_timeout_secs");
   snapshot->codec_concurrency = threads_or(a->get_int(a, "codec_concurrency"), 4, 16);
   snapshot->worker_threads =
     threads_or(workers > 0 ? workers : a->get_int(a, "blocking_threads"), 4, 16);

@@ -199,7 +199,8 @@ int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
                                        .key = request->key,
                                        .checksum_kind = request->checksum_kind,
                                        .check = request->check,
-                                       .receiver = request->receiver};
+                                       .receiver = request->receiver,
+                                       .holds_room = true};
   struct dg_object_info info;
   struct dg_meta *meta;
   struct dg_range range;

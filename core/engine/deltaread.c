@@ -323,17 +323,21 @@ static const struct dg_reader_ops delta_ops = {
 
 /* Decodes everything into the spool, checks it, and reads the range from there. */
 static int open_unverified(struct delta_reader *self, const struct dg_meta *meta,
-                           struct dg_range range, const uint8_t sha256[32],
+                           struct dg_range range, const uint8_t sha256[32], bool *ret_deferred,
                            struct dg_reader **ret_reader, struct dg_error *err)
 {
-  struct dg_spool *spool = dg_spool_new(self->engine->spool_dir, SPOOL_MEMORY_BYTES);
+  struct dg_engine *engine = self->engine;
+  struct dg_spool *spool =
+    dg_spool_new(engine->spool_dir, engine->spool_budget, SPOOL_MEMORY_BYTES);
   g_autofree char *buffer = g_malloc(DG_STREAM_CHUNK);
   struct dg_checksum sum = {0};
   uint8_t actual[DG_SUM_MAX_BYTES];
   struct dg_reader *plain = NULL;
-  int rc = dg_codec_decode_range(self->codec, self->decoder,
-                                 (struct dg_range){0, meta->file_size}, &plain, err);
+  int rc = dg_spool_reserve(spool, self->call, meta->file_size, /* may_wait= */ true, ret_deferred, err);
 
+  if (rc == 0)
+    rc = dg_codec_decode_range(self->codec, self->decoder, (struct dg_range){0, meta->file_size},
+                               &plain, err);
   dg_checksum_init(&sum, DG_SUM_SHA256);
   while (rc == 0) {
     size_t len = 0;
@@ -360,7 +364,8 @@ static int open_unverified(struct delta_reader *self, const struct dg_meta *meta
 }
 
 static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
-                        struct dg_range range, struct dg_reader **ret_reader, struct dg_error *err)
+                        struct dg_range range, bool *ret_deferred, struct dg_reader **ret_reader,
+                        struct dg_error *err)
 {
   struct dg_decode_params params = {.struct_size = sizeof params,
                                     .delta = &self->delta.source,
@@ -384,7 +389,7 @@ static int open_decoder(struct delta_reader *self, const struct dg_meta *meta,
   }
   if (!info.verified) {
     self->delta.to_end = true;
-    return open_unverified(self, meta, range, params.target_sha256, ret_reader, err);
+    return open_unverified(self, meta, range, params.target_sha256, ret_deferred, ret_reader, err);
   }
   if (dg_codec_decode_range(self->codec, self->decoder, range, &self->plain, err) < 0) {
     self->plain = NULL;
@@ -427,7 +432,7 @@ int dg_delta_open(struct dg_engine *engine, const struct dg_call *call,
       (void)dg_fail(err, DG_E_CORRUPT, "the reference of the delta is missing");
     goto fail;
   }
-  if (open_decoder(self, meta, range, &reader, err) < 0)
+  if (open_decoder(self, meta, range, ret_deferred, &reader, err) < 0)
     goto fail;
   if (reader != &self->reader)
     delta_close(&self->reader); /* everything is in the spool */

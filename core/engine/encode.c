@@ -233,7 +233,9 @@ int dg_encode_open(const struct dg_call *call, const struct dg_encode_request *r
   encode->window_size = (size_t)dg_codec_encode_window_size(request->codec, encoder);
   if (dg_codec_has(request->codec, DG_CAP_PARALLEL_WINDOWS))
     encode->pool = request->pool;
-  encode->spool = dg_spool_new(request->spool_dir, SPOOL_MEMORY_BYTES);
+  encode->spool = dg_spool_new(request->spool_dir, request->spool_budget, SPOOL_MEMORY_BYTES);
+  if (request->beside)
+    dg_spool_join(encode->spool, request->beside);
   *ret_encode = encode;
   return 0;
 }

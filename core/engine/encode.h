@@ -17,6 +17,8 @@ struct dg_codec;
 struct dg_encode;
 struct dg_permits;
 struct dg_ref;
+struct dg_spool;
+struct dg_spool_budget;
 
 /* Threads that encode windows for every put of an engine. */
 struct dg_encode_pool;
@@ -26,7 +28,9 @@ void dg_encode_pool_free(struct dg_encode_pool *pool); /* every encode closed; N
 struct dg_encode_request {
   struct dg_encode_pool *pool; /* borrowed */
   struct dg_permits *permits;  /* borrowed */
-  const char *spool_dir;       /* borrowed */
+  const char *spool_dir;       /* borrowed, as is the next */
+  struct dg_spool_budget *spool_budget;
+  const struct dg_spool *beside; /* of the same request, or NULL; borrowed for the call */
   struct dg_codec *codec;      /* borrowed */
   struct dg_ref *ref;          /* transferred; NULL: the object is its own reference */
   uint64_t target_size;        /* exact, not 0 */

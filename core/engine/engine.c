@@ -11,11 +11,16 @@
 #include "core/engine/encode.h"
 #include "core/engine/leases.h"
 #include "core/engine/quota.h"
+#include "core/engine/spoolbudget.h"
 #include "core/engine/upload.h"
 #include "core/engine/usage.h"
 #include "core/engine/verified.h"
 
 #include "common/banned.h"
+
+/* One worker of so many may wait for room in the spool: those who will give some back
+ * need workers, too. */
+#define SPOOL_WAITERS_SHARE 8u
 
 static int make_dir(const char *path, const char *what, struct dg_error *err)
 {
@@ -39,6 +44,9 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->metrics = params->metrics;
   engine->cache_dir = g_build_filename(snapshot->cache_dir, "references", NULL);
   engine->spool_dir = g_strdup(snapshot->spool_dir);
+  engine->spool_budget = dg_spool_budget_new(
+    snapshot->spool_max_bytes, snapshot->spool_acquire_timeout_s * 1000,
+    MAX(snapshot->worker_threads / SPOOL_WAITERS_SHARE, 1));
   engine->state_dir = g_build_filename(snapshot->state_dir, "uploads", NULL);
   engine->locks = dg_lock_table_new();
   engine->changeovers = dg_changeovers_new();
@@ -88,6 +96,7 @@ void dg_engine_free(struct dg_engine *engine)
   dg_changeovers_free(engine->changeovers);
   dg_lock_table_free(engine->locks);
   g_free(engine->cache_dir);
+  dg_spool_budget_free(engine->spool_budget);
   g_free(engine->spool_dir);
   g_free(engine->state_dir);
   dg_view_unref(engine->view);
@@ -124,6 +133,8 @@ void dg_engine_replace(struct dg_engine *engine, const struct dg_engine_params *
   dg_metacache_clear(engine->metacache);
   dg_metacache_resize(engine->metacache, snapshot->metadata_cache_bytes);
   dg_permits_resize(engine->permits, MAX(snapshot->codec_concurrency, 1));
+  dg_spool_budget_resize(engine->spool_budget, snapshot->spool_max_bytes,
+                         snapshot->spool_acquire_timeout_s * 1000);
   dg_quota_reread(engine->quota);
   *ret_old = old;
 }

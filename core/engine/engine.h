@@ -161,6 +161,8 @@ struct dg_put_request {
                                      always so, SHA1 and SHA256 never (DG_E_INVALID_REQUEST) */
   dg_write_check_fn check;        /* may be NULL */
   void *receiver;                 /* stays valid until commit or abort */
+  bool holds_room;                /* the caller may hold room in the spool, as for a source that is
+                                     decoded there: do not wait for more */
 };
 
 /* What the client promised; each is compared at commit, before anything

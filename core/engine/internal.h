@@ -28,6 +28,7 @@ struct dg_upload_table;
 struct dg_route_cache;
 struct dg_usage_cache;
 struct dg_quota;
+struct dg_spool_budget;
 struct dg_verified;
 
 struct dg_engine {
@@ -36,6 +37,7 @@ struct dg_engine {
   struct dg_log *log;
   struct dg_metrics *metrics;
   char *cache_dir, *spool_dir, *state_dir;
+  struct dg_spool_budget *spool_budget;
   struct dg_lock_table *locks;
   struct dg_changeovers *changeovers;
   struct dg_leases *leases; /* NULL: no other server shares the storage */

@@ -103,7 +103,7 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
   put->hashes = dg_hashes_new(request->checksum_kind);
   put->candidate = may_be_delta(put);
   if (dg_stage_open(engine, call, &put->route, put->key, put->size_hint, put->candidate,
-                    &put->stage, err) < 0)
+                    request->holds_room, &put->stage, err) < 0)
     goto fail;
   if (put->candidate && put->size_hint != DG_TO_END &&
       (dg_basis_find(put, /* has_space= */ false, &put->basis, err) < 0 ||

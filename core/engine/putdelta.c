@@ -188,6 +188,8 @@ int dg_put_encode_open(struct dg_put *put, struct dg_error *err)
     .pool = engine->encode_pool,
     .permits = engine->permits,
     .spool_dir = engine->spool_dir,
+    .spool_budget = engine->spool_budget,
+    .beside = dg_stage_spool(put->stage),
     .codec = put->route.codec,
     .target_size = put->size_hint != DG_TO_END ? put->size_hint : put->size_bytes,
     .max_ratio = put->route.policy->max_delta_ratio,

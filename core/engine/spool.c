@@ -13,8 +13,20 @@
 
 #include "common/banned.h"
 
+/* The budget is asked for so much at a time. */
+#define BUDGET_STEP (UINT64_C(1) << 20)
+
+/* A request's room on the disk, given back when its spools and their readers are gone. */
+struct share {
+  gint refs;
+  struct dg_spool_budget *budget; /* NULL: not counted */
+  uint64_t bytes;
+};
+
 struct dg_spool {
   const char *dir;
+  struct share *share;
+  uint64_t room_bytes; /* what of it is this spool's */
   size_t memory_max;
   GByteArray *memory; /* everything, while fd is -1 */
   int fd;
@@ -59,11 +71,23 @@ int dg_write_all_at(int fd, const void *data, size_t len, uint64_t offset, struc
   return 0;
 }
 
-struct dg_spool *dg_spool_new(const char *dir, size_t memory_max)
+static void share_unref(struct share *share)
+{
+  if (!g_atomic_int_dec_and_test(&share->refs))
+    return;
+  if (share->bytes)
+    dg_spool_budget_give(share->budget, share->bytes);
+  g_free(share);
+}
+
+struct dg_spool *dg_spool_new(const char *dir, struct dg_spool_budget *budget, size_t memory_max)
 {
   struct dg_spool *spool = g_new0(struct dg_spool, 1);
 
   spool->dir = dir;
+  spool->share = g_new0(struct share, 1);
+  spool->share->refs = 1;
+  spool->share->budget = budget;
   spool->memory_max = memory_max;
   spool->memory = g_byte_array_new();
   spool->fd = -1;
@@ -77,7 +101,53 @@ void dg_spool_free(struct dg_spool *spool)
   g_byte_array_unref(spool->memory);
   if (spool->fd >= 0)
     (void)close(spool->fd);
+  share_unref(spool->share);
   g_free(spool);
+}
+
+void dg_spool_join(struct dg_spool *spool, const struct dg_spool *other)
+{
+  g_assert(spool->room_bytes == 0);
+  share_unref(spool->share);
+  spool->share = other->share;
+  g_atomic_int_inc(&spool->share->refs);
+}
+
+static uint64_t whole_steps(uint64_t bytes)
+{
+  return (bytes + BUDGET_STEP - 1) / BUDGET_STEP * BUDGET_STEP;
+}
+
+/* Room in the file for so many bytes in all. */
+static int make_room(struct dg_spool *spool, uint64_t size_bytes, struct dg_error *err)
+{
+  struct share *share = spool->share;
+  uint64_t more;
+
+  if (!share->budget || size_bytes <= spool->room_bytes)
+    return 0;
+  more = whole_steps(size_bytes) - spool->room_bytes;
+  if (!dg_spool_budget_grow(share->budget, share->bytes, more))
+    return dg_fail(err, DG_E_SLOW_DOWN, "the spool has no room left (spool_max_bytes)");
+  share->bytes += more;
+  spool->room_bytes += more;
+  return 0;
+}
+
+int dg_spool_reserve(struct dg_spool *spool, const struct dg_call *call, uint64_t size_bytes,
+                     bool may_wait, bool *ret_deferred, struct dg_error *err)
+{
+  struct share *share = spool->share;
+
+  g_assert(share->bytes == 0);
+  if (!share->budget || size_bytes <= spool->memory_max)
+    return 0;
+  if (!may_wait)
+    return make_room(spool, size_bytes, err);
+  if (dg_spool_budget_take(share->budget, call, whole_steps(size_bytes), ret_deferred, err) < 0)
+    return -1;
+  share->bytes = spool->room_bytes = whole_steps(size_bytes);
+  return 0;
 }
 
 uint64_t dg_spool_size(const struct dg_spool *spool)
@@ -103,6 +173,9 @@ static int move_to_file(struct dg_spool *spool, struct dg_error *err)
 
 int dg_spool_append(struct dg_spool *spool, const void *data, size_t len, struct dg_error *err)
 {
+  if ((spool->fd >= 0 || len > spool->memory_max - spool->memory->len) &&
+      make_room(spool, spool->size_bytes + len, err) < 0)
+    return -1;
   if (spool->fd < 0 && len > spool->memory_max - spool->memory->len && move_to_file(spool, err) < 0)
     return -1;
   if (spool->fd < 0)
@@ -129,6 +202,49 @@ int dg_spool_copy(struct dg_spool *spool, struct dg_writer *writer, struct dg_er
   return rc;
 }
 
+/* Keeps the spool's room until it is closed. It does not give its file away: that
+ * would be sent, at the client's pace, after the reader was closed. */
+struct counted_reader {
+  struct dg_reader reader;
+  struct dg_reader *inner;
+  struct share *share;
+};
+
+static int counted_read(struct dg_reader *reader, void *buffer, size_t capacity, size_t *ret_len,
+                        struct dg_error *err)
+{
+  return dg_reader_read(((struct counted_reader *)reader)->inner, buffer, capacity, ret_len, err);
+}
+
+static void counted_close(struct dg_reader *reader)
+{
+  struct counted_reader *self = (struct counted_reader *)reader;
+
+  dg_reader_close(self->inner);
+  share_unref(self->share);
+  g_free(self);
+}
+
+static const struct dg_reader_ops counted_ops = {
+  .struct_size = sizeof counted_ops,
+  .read = counted_read,
+  .close = counted_close,
+};
+
+static struct dg_reader *count(struct share *share, struct dg_reader *inner)
+{
+  struct counted_reader *self;
+
+  if (share->bytes == 0)
+    return inner;
+  self = g_new0(struct counted_reader, 1);
+  self->reader.ops = &counted_ops;
+  self->inner = inner;
+  g_atomic_int_inc(&share->refs);
+  self->share = share;
+  return &self->reader;
+}
+
 int dg_spool_reader(struct dg_spool *spool, uint64_t offset, uint64_t length,
                     struct dg_reader **ret_reader, struct dg_error *err)
 {
@@ -144,6 +260,6 @@ int dg_spool_reader(struct dg_spool *spool, uint64_t offset, uint64_t length,
   fd = fcntl(spool->fd, F_DUPFD_CLOEXEC, 3);
   if (fd < 0)
     return dg_fail(err, dg_errno_code(errno), "open the spool again: %s", g_strerror(errno));
-  *ret_reader = dg_file_reader_new(fd, offset, length);
+  *ret_reader = count(spool->share, dg_file_reader_new(fd, offset, length));
   return 0;
 }

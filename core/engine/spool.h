@@ -9,15 +9,28 @@
 #include <deltaglider/plugin.h>
 
 #include "common/oserror.h" /* dg_errno_code(), which nearly every user needs */
+#include "core/engine/spoolbudget.h"
 
 struct dg_spool;
 
-/* dir: borrowed for the spool's life. memory_max: bytes kept in memory. */
-struct dg_spool *dg_spool_new(const char *dir, size_t memory_max);
+/* dir: borrowed for the spool's life. budget: likewise, and for that of its readers;
+ * NULL: none. memory_max: bytes kept in memory, which the budget does not count. */
+struct dg_spool *dg_spool_new(const char *dir, struct dg_spool_budget *budget, size_t memory_max);
 void dg_spool_free(struct dg_spool *spool); /* NULL is fine */
 
+/* [worker] Before the first byte: makes sure of room for so many. may_wait: only if the
+ * request holds no room of another spool. DG_E_SLOW_DOWN; ret_deferred as in
+ * dg_get_request. */
+int dg_spool_reserve(struct dg_spool *spool, const struct dg_call *call, uint64_t size_bytes,
+                     bool may_wait, bool *ret_deferred, struct dg_error *err);
+
+/* Before the first byte: counts as the same request as another spool, which is used by the
+ * same thread. */
+void dg_spool_join(struct dg_spool *spool, const struct dg_spool *other);
+
 uint64_t dg_spool_size(const struct dg_spool *spool);
-/* [worker] DG_E_NO_SPACE when the spool directory is full. */
+/* [worker] DG_E_NO_SPACE when the spool directory is full. DG_E_SLOW_DOWN, without
+ * waiting, when it is more than was reserved and the budget is used up. */
 int dg_spool_append(struct dg_spool *spool, const void *data, size_t len, struct dg_error *err);
 /* [worker] Writes everything, from the first byte, to a writer. */
 int dg_spool_copy(struct dg_spool *spool, struct dg_writer *writer, struct dg_error *err);

@@ -19,7 +19,7 @@ struct dg_stage {
 
 int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_route *route, struct dg_slice key, uint64_t size_hint,
-                  bool reread, struct dg_stage **ret_stage, struct dg_error *err)
+                  bool reread, bool holds_room, struct dg_stage **ret_stage, struct dg_error *err)
 {
   const uint64_t flexible = DG_CAP_LATE_NAME | DG_CAP_READ_BACK;
   struct dg_stage *stage = g_new0(struct dg_stage, 1);
@@ -38,10 +38,21 @@ int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
       g_free(stage);
       return -1;
     }
-    stage->spool = dg_spool_new(engine->spool_dir, SPOOL_MEMORY_BYTES);
+    stage->spool = dg_spool_new(engine->spool_dir, engine->spool_budget, SPOOL_MEMORY_BYTES);
+    if (size_hint != DG_TO_END &&
+        dg_spool_reserve(stage->spool, call, size_hint, !holds_room, /* ret_deferred= */ NULL, err) < 0) {
+      dg_spool_free(stage->spool);
+      g_free(stage);
+      return -1;
+    }
   }
   *ret_stage = stage;
   return 0;
+}
+
+const struct dg_spool *dg_stage_spool(const struct dg_stage *stage)
+{
+  return stage->spool;
 }
 
 int dg_stage_write(struct dg_stage *stage, const void *data, size_t len, struct dg_error *err)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "core/engine/spoolbudget.h"
+
+#include <glib.h>
+
+#include "common/clock.h"
+#include "core/plug/stream.h"
+
+#include "common/banned.h"
+
+/* Between two looks at the call's cancel flag. */
+#define POLL_MS 100u
+
+struct dg_spool_budget {
+  GMutex mutex; /* guards everything below */
+  GCond given;
+  uint64_t max_bytes, used_bytes;
+  uint32_t wait_ms;
+  uint32_t waiters, waiters_max;
+};
+
+struct dg_spool_budget *dg_spool_budget_new(uint64_t max_bytes, uint32_t wait_ms,
+                                            uint32_t waiters_max)
+{
+  struct dg_spool_budget *budget = g_new0(struct dg_spool_budget, 1);
+
+  g_mutex_init(&budget->mutex);
+  g_cond_init(&budget->given);
+  budget->max_bytes = max_bytes;
+  budget->wait_ms = wait_ms;
+  budget->waiters_max = waiters_max;
+  return budget;
+}
+
+void dg_spool_budget_free(struct dg_spool_budget *budget)
+{
+  if (!budget)
+    return;
+  g_mutex_clear(&budget->mutex);
+  g_cond_clear(&budget->given);
+  g_free(budget);
+}
+
+void dg_spool_budget_resize(struct dg_spool_budget *budget, uint64_t max_bytes, uint32_t wait_ms)
+{
+  g_mutex_lock(&budget->mutex);
+  budget->max_bytes = max_bytes;
+  budget->wait_ms = wait_ms;
+  g_cond_broadcast(&budget->given);
+  g_mutex_unlock(&budget->mutex);
+}
+
+/* held: what the asker has of it already. */
+static bool fits_locked(const struct dg_spool_budget *budget, uint64_t held, uint64_t bytes)
+{
+  uint64_t max = budget->max_bytes, used = budget->used_bytes;
+
+  return max == 0 || used == held || (used <= max && bytes <= max - used);
+}
+
+/* Waits until it fits. */
+static int wait_locked(struct dg_spool_budget *budget, const struct dg_call *call, uint64_t bytes,
+                       struct dg_error *err)
+{
+  uint64_t until_ms = dg_time_mono_ms() + budget->wait_ms;
+  int rc = 0;
+
+  if (call && call->deadline_mono_ms)
+    until_ms = MIN(until_ms, call->deadline_mono_ms);
+  budget->waiters++;
+  while (rc == 0 && !fits_locked(budget, 0, bytes)) {
+    uint64_t now_ms = dg_time_mono_ms();
+
+    if (now_ms >= until_ms)
+      rc = dg_fail(err, DG_E_SLOW_DOWN,
+                   "no room in the spool for %" G_GUINT64_FORMAT " bytes for too long "
+                   "(spool_max_bytes %" G_GUINT64_FORMAT ")",
+                   bytes, budget->max_bytes);
+    else if (call && dg_call_check(call, err) < 0)
+      rc = -1;
+    else
+      (void)g_cond_wait_until(&budget->given, &budget->mutex,
+                              g_get_monotonic_time() +
+                                  (gint64)MIN(until_ms - now_ms, POLL_MS) * 1000);
+  }
+  budget->waiters--;
+  return rc;
+}
+
+int dg_spool_budget_take(struct dg_spool_budget *budget, const struct dg_call *call, uint64_t bytes,
+                         bool *ret_deferred, struct dg_error *err)
+{
+  int rc = 0;
+
+  g_mutex_lock(&budget->mutex);
+  if (!fits_locked(budget, 0, bytes)) {
+    if (ret_deferred) {
+      *ret_deferred = true;
+      rc = dg_fail(err, DG_E_SLOW_DOWN, "other requests fill the spool");
+    } else if (budget->waiters >= budget->waiters_max) {
+      rc = dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for room in the spool");
+    } else {
+      rc = wait_locked(budget, call, bytes, err);
+    }
+  }
+  if (rc == 0)
+    budget->used_bytes += bytes;
+  g_mutex_unlock(&budget->mutex);
+  return rc;
+}
+
+bool dg_spool_budget_grow(struct dg_spool_budget *budget, uint64_t held, uint64_t bytes)
+{
+  bool fits;
+
+  g_mutex_lock(&budget->mutex);
+  fits = fits_locked(budget, held, bytes);
+  if (fits)
+    budget->used_bytes += bytes;
+  g_mutex_unlock(&budget->mutex);
+  return fits;
+}
+
+void dg_spool_budget_give(struct dg_spool_budget *budget, uint64_t bytes)
+{
+  g_mutex_lock(&budget->mutex);
+  budget->used_bytes -= bytes;
+  g_cond_broadcast(&budget->given);
+  g_mutex_unlock(&budget->mutex);
+}
+
+uint64_t dg_spool_budget_used(struct dg_spool_budget *budget)
+{
+  uint64_t used;
+
+  g_mutex_lock(&budget->mutex);
+  used = budget->used_bytes;
+  g_mutex_unlock(&budget->mutex);
+  return used;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Spools, and how much of the disk all of them together may take. */
+#include "config.h"
+
+#include "core/engine/spool.h"
+
+#include <check.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "core/plug/stream.h"
+
+#include "common/banned.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define LONG_MS 60000u
+
+static char *dir;
+static char piece[MIB];
+
+static void setup(void)
+{
+  dir = g_dir_make_tmp("test-spool-XXXXXX", NULL);
+  ck_assert_ptr_nonnull(dir);
+  memset(piece, 'p', sizeof piece);
+}
+
+static void teardown(void)
+{
+  (void)g_rmdir(dir);
+  g_free(dir);
+}
+
+/* A spool in a file, of so many MiB; the error's code when it does not work out. */
+static int fill(struct dg_spool *spool, unsigned mib)
+{
+  struct dg_error err = {0};
+
+  for (unsigned i = 0; i < mib; i++)
+    if (dg_spool_append(spool, piece, sizeof piece, &err) < 0)
+      return err.code;
+  return 0;
+}
+
+static int reserve(struct dg_spool *spool, uint64_t bytes, bool may_wait)
+{
+  struct dg_error err = {0};
+
+  return dg_spool_reserve(spool, NULL, bytes, may_wait, NULL, &err) < 0 ? err.code : 0;
+}
+
+START_TEST(room_is_counted_from_the_reservation_to_the_last_reader)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(8 * MIB, LONG_MS, 4);
+  struct dg_spool *spool = dg_spool_new(dir, budget, 1000);
+  struct dg_reader *reader;
+  struct dg_error err = {0};
+  uint64_t offset, length;
+  char first[3];
+  size_t len = 0;
+  int32_t fd;
+
+  ck_assert_int_eq(reserve(spool, 3 * MIB - 5, true), 0);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 3 * MIB);
+  ck_assert_int_eq(fill(spool, 3), 0);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 3 * MIB);
+  ck_assert_int_eq(fill(spool, 1), 0);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 4 * MIB);
+  ck_assert_int_eq(dg_spool_reader(spool, 1, 4 * MIB - 1, &reader, &err), 0);
+  dg_spool_free(spool);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 4 * MIB);
+  /* A file given away would be sent when nobody counts it any more. */
+  ck_assert_int_eq(dg_reader_file_range(reader, &fd, &offset, &length, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_UNSUPPORTED);
+  ck_assert_int_eq(dg_reader_read(reader, first, sizeof first, &len, &err), 0);
+  ck_assert_uint_eq(len, 3);
+  ck_assert_mem_eq(first, "ppp", 3);
+  dg_reader_close(reader);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(what_stays_in_memory_is_not_counted)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(MIB, LONG_MS, 4);
+  struct dg_spool *spool = dg_spool_new(dir, budget, 5 * MIB);
+
+  ck_assert_int_eq(reserve(spool, 5 * MIB, true), 0);
+  ck_assert_int_eq(fill(spool, 5), 0);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  dg_spool_free(spool);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(growth_beyond_the_budget_fails_at_once)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(8 * MIB, LONG_MS, 4);
+  struct dg_spool *other = dg_spool_new(dir, budget, 0);
+  struct dg_spool *spool = dg_spool_new(dir, budget, 0), *late = dg_spool_new(dir, budget, 0);
+  uint64_t start_ms = dg_time_mono_ms();
+
+  ck_assert_int_eq(fill(other, 5), 0);
+  ck_assert_int_eq(fill(spool, 4), DG_E_SLOW_DOWN);
+  ck_assert_int_eq(reserve(late, MIB, false), DG_E_SLOW_DOWN);
+  ck_assert_uint_lt(dg_time_mono_ms() - start_ms, LONG_MS / 2);
+  ck_assert_uint_eq(dg_spool_size(spool), 3 * MIB);
+  dg_spool_free(late);
+  dg_spool_free(spool);
+  dg_spool_free(other);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(who_needs_more_than_there_is_goes_alone)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(2 * MIB, 50, 4);
+  struct dg_spool *large = dg_spool_new(dir, budget, 0), *other = dg_spool_new(dir, budget, 0);
+  struct dg_spool *beside = dg_spool_new(dir, budget, 0);
+
+  ck_assert_int_eq(reserve(large, 5 * MIB, true), 0);
+  ck_assert_int_eq(fill(large, 6), 0);
+  /* Another spool of the same request, and one that is not. */
+  dg_spool_join(beside, large);
+  ck_assert_int_eq(fill(beside, 2), 0);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 8 * MIB);
+  ck_assert_int_eq(reserve(other, MIB, true), DG_E_SLOW_DOWN);
+  dg_spool_free(large);
+  ck_assert_int_eq(reserve(other, MIB, true), DG_E_SLOW_DOWN);
+  dg_spool_free(beside);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  ck_assert_int_eq(reserve(other, MIB, true), 0);
+  dg_spool_free(other);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(waiting_ends_with_the_time_the_deadline_the_client_or_too_many_others)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(MIB, 50, 1);
+  struct dg_spool_budget *patient = dg_spool_budget_new(MIB, LONG_MS, 0);
+  struct dg_spool_budget *lasting = dg_spool_budget_new(MIB, LONG_MS, 1);
+  int32_t cancelled = 1;
+  struct dg_call left = {.struct_size = sizeof left, .cancelled = &cancelled};
+  struct dg_call late = {.struct_size = sizeof late, .deadline_mono_ms = dg_time_mono_ms() + 20};
+  struct dg_error err = {0};
+  bool deferred = false;
+
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, NULL, &err), 0);
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, 1, NULL, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
+  ck_assert_int_eq(dg_spool_budget_take(patient, NULL, MIB, NULL, &err), 0);
+  ck_assert_int_eq(dg_spool_budget_take(patient, NULL, 1, NULL, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_SLOW_DOWN);
+  ck_assert_int_eq(dg_spool_budget_take(lasting, NULL, MIB, NULL, &err), 0);
+  ck_assert_int_eq(dg_spool_budget_take(lasting, &left, 1, NULL, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CANCELLED);
+  ck_assert_int_eq(dg_spool_budget_take(lasting, &late, 1, NULL, &err), -1);
+  ck_assert_int_ne(err.code, DG_E_CANCELLED);
+  ck_assert_int_eq(dg_spool_budget_take(lasting, NULL, 1, &deferred, &err), -1);
+  ck_assert(deferred);
+  ck_assert_uint_eq(dg_spool_budget_used(lasting), MIB);
+  dg_spool_budget_free(budget);
+  dg_spool_budget_free(patient);
+  dg_spool_budget_free(lasting);
+}
+END_TEST
+
+/* ---- Threads -------------------------------------------------------------------- */
+
+#define THREADS 8u
+#define LIMIT (8 * MIB)
+
+static struct dg_spool_budget *shared;
+static gint held_mib, most_mib;
+
+/* Takes an amount, grows a little, gives it back. */
+static gpointer take_and_give(gpointer data)
+{
+  uint64_t seed = GPOINTER_TO_UINT(data) + 1;
+
+  for (unsigned i = 0; i < 300; i++) {
+    struct dg_error err = {0};
+    uint64_t mib;
+    gint now;
+
+    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+    mib = 1 + (seed >> 33) % 5;
+    ck_assert_int_eq(dg_spool_budget_take(shared, NULL, mib * MIB, NULL, &err), 0);
+    now = g_atomic_int_add(&held_mib, (gint)mib) + (gint)mib;
+    for (gint most = g_atomic_int_get(&most_mib);
+         now > most && !g_atomic_int_compare_and_exchange(&most_mib, most, now);
+         most = g_atomic_int_get(&most_mib))
+      ;
+    if (dg_spool_budget_grow(shared, mib * MIB, MIB))
+      dg_spool_budget_give(shared, MIB);
+    g_thread_yield();
+    (void)g_atomic_int_add(&held_mib, -(gint)mib);
+    dg_spool_budget_give(shared, mib * MIB);
+  }
+  return NULL;
+}
+
+START_TEST(threads_that_take_all_at_once_never_pass_the_limit_nor_wait_for_each_other)
+{
+  GThread *threads[THREADS];
+
+  shared = dg_spool_budget_new(LIMIT, LONG_MS, THREADS);
+  for (unsigned i = 0; i < THREADS; i++)
+    threads[i] = g_thread_new("taker", take_and_give, GUINT_TO_POINTER(i));
+  for (unsigned i = 0; i < THREADS; i++)
+    (void)g_thread_join(threads[i]);
+  ck_assert_int_le(most_mib, (int)(LIMIT / MIB));
+  ck_assert_uint_eq(dg_spool_budget_used(shared), 0);
+  dg_spool_budget_free(shared);
+}
+END_TEST
+
+int main(void)
+{
+  Suite *suite = suite_create("spool");
+  TCase *tcase = tcase_create("spool");
+  SRunner *runner = srunner_create(suite);
+  int failed;
+
+  tcase_add_checked_fixture(tcase, setup, teardown);
+  tcase_add_test(tcase, room_is_counted_from_the_reservation_to_the_last_reader);
+  tcase_add_test(tcase, what_stays_in_memory_is_not_counted);
+  tcase_add_test(tcase, growth_beyond_the_budget_fails_at_once);
+  tcase_add_test(tcase, who_needs_more_than_there_is_goes_alone);
+  tcase_add_test(tcase, waiting_ends_with_the_time_the_deadline_the_client_or_too_many_others);
+  tcase_add_test(tcase,
+                 threads_that_take_all_at_once_never_pass_the_limit_nor_wait_for_each_other);
+  suite_add_tcase(suite, tcase);
+  srunner_run_all(runner, CK_NORMAL);
+  failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
