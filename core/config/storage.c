@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/config/internal.h"
+#include "core/plug/backend.h"
 #include "core/plug/options.h"
 #include "core/plug/plug.h"
 
@@ -152,6 +153,22 @@ static int add_encryption(const struct dg_load *load, const struct backend_sourc
                             err);
 }
 
+/* What no look at the storage is needed for: the start tries the rest. */
+static int check_instances(const struct dg_load *load, const struct backend_source *source,
+                           const struct dg_module *module, struct dg_error *err)
+{
+  g_autofree char *message = NULL;
+
+  if (load->snapshot->instances <= 1 || dg_backend_module_can_share(module))
+    return 0;
+  message = g_strdup_printf("backend '%.40s' cannot be shared by %u instances: %s is for one "
+                            "server: use an S3 storage with conditional writes, or one server "
+                            "with advanced.instances: 1",
+                            source->name, load->snapshot->instances, module->plugin.name);
+  return source->map ? dg_load_fail(load, source->map, err, "%s", message)
+                     : dg_fail(err, DG_E_CONFIG, "%s", message);
+}
+
 static int add_backend(const struct dg_load *load, const struct backend_source *source,
                        struct dg_error *err)
 {
@@ -169,6 +186,8 @@ static int add_backend(const struct dg_load *load, const struct backend_source *
     return source->map
              ? dg_load_fail(load, source->map, err, "%s.type: %s", source->path, cause.detail)
              : dg_fail(err, cause.code, "%s", cause.detail);
+  if (check_instances(load, source, module, err) < 0)
+    return -1;
   warn_shared_env(load, source->name);
   table = module->plugin.options ? module->plugin.options : no_options;
   options = dg_config_new(table, source->name);

@@ -259,11 +259,19 @@ int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, str
 
 /* ---- Several servers on one storage -------------------------------------------- */
 
+static bool has_share(const struct dg_backend_ops *ops)
+{
+  return ops->share && ops->lease_take && ops->lease_renew && ops->lease_give && ops->lease_list;
+}
+
+bool dg_backend_module_can_share(const struct dg_module *module)
+{
+  return module->plugin.kind == DG_KIND_BACKEND && has_share(&module->ops.backend);
+}
+
 int dg_backend_share(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err)
 {
-  const struct dg_backend_ops *ops = backend->ops;
-
-  if (!ops->share || !ops->lease_take || !ops->lease_renew || !ops->lease_give || !ops->lease_list)
+  if (!has_share(backend->ops))
     return dg_fail(err, DG_E_UNSUPPORTED,
                    "%s is for one server: its data belongs to the one that opened it",
                    backend->plugin_name);

@@ -57,6 +57,9 @@ int dg_backend_probe(struct dg_backend *backend, const struct dg_call *call, str
 
 /* ---- Several servers on one storage -------------------------------------------- */
 
+/* [startup] Could several servers share what the plugin's instances store? It has what it
+ * takes; whether a storage does, dg_backend_share() finds out. */
+bool dg_backend_module_can_share(const struct dg_module *module);
 /* [startup] DG_E_UNSUPPORTED, with what is missing, when the storage cannot be
  * shared. */
 int dg_backend_share(struct dg_backend *backend, const struct dg_call *call, struct dg_error *err);

@@ -59,6 +59,12 @@ expect 3 "nofile" "$server" config lint nofile
 expect 4 "torn.yaml:" "$server" config lint torn.yaml
 expect 6 "typo.yaml:2:3: advanced: unknown key 'cache_sise_mb': did you mean 'cache_size_mb'?" \
   "$server" config lint typo.yaml
+printf 'advanced: { instances: 2 }\nstorage:\n  filesystem: ./data\n' >"$work/shared.yaml"
+expect 6 "shared.yaml:3:3: backend 'default' cannot be shared by 2 instances: backend-fs is for one server: use an S3 storage with conditional writes, or one server with advanced.instances: 1" \
+  "$server" config lint shared.yaml
+printf 'advanced: { instances: 2 }\nstorage:\n  backends: [{ name: up, type: s3, endpoint: "https://h.example" }]\n' \
+  >"$work/shared.yaml"
+expect 0 "shared.yaml: valid" "$server" config lint shared.yaml
 expect 1 "set access.access_key_id" "$server" --data-dir data
 expect 1 "cert_path 'none.pem': No such file" \
   env DGP_TLS_ENABLED=true DGP_TLS_CERT=none.pem DGP_TLS_KEY=none.key \
