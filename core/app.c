@@ -409,11 +409,15 @@ static int prepare(struct dg_app *app, struct dg_snapshot **ret_snapshot,
                    struct dg_deployment **ret_deployment, struct dg_error *err)
 {
   g_autoptr(GPtrArray) living = g_ptr_array_new();
+  struct dg_load_params load = app->load;
 
   g_ptr_array_add(living, app->deployment);
   for (const GList *link = app->retired.tail; link; link = link->prev)
     g_ptr_array_add(living, ((struct retired *)link->data)->deployment);
-  if (dg_snapshot_load(&app->load, app->table, ret_snapshot, err) < 0)
+  /* At the start a bucket that routes nowhere is better served from the default backend
+   * than nothing is; here what runs is better than that. */
+  load.strict_routes = true;
+  if (dg_snapshot_load(&load, app->table, ret_snapshot, err) < 0)
     return -1;
   if (dg_server_check_tls(&(*ret_snapshot)->tls, err) < 0 ||
       dg_deployment_new(&app->means, *ret_snapshot, living, ret_deployment, err) < 0) {

@@ -275,6 +275,21 @@ def a_backend_that_does_not_work_is_refused():
 
 
 @case
+def a_route_to_an_unknown_backend_is_a_warning_at_the_start_and_refused_at_a_reload():
+    astray = {"main": {"backend": "nowhere"}, "astray": {"backend": "nowhere"}}
+    log = server.reload(configuration(buckets=astray), "reload.refused")
+    assert "routes to unknown backend 'nowhere'" in log, log
+    assert get("x") == b"on one"
+    same(error_of(s3.head_bucket, Bucket="astray"), (404, "404"))
+    other = Reloaded(configuration(("three",), buckets=astray))
+    assert "routes to unknown backend 'nowhere'" in other.log(), other.log()
+    same(sorted(row["Name"] for row in other.client().list_buckets()["Buckets"]),
+         ["astray", "main"])
+    other.drop()
+    server.reload(configuration())
+
+
+@case
 def what_needs_a_restart_is_told():
     log = server.reload(configuration(advanced={"worker_threads": 7}))
     told = [line for line in log.splitlines() if " reload.restart " in line]
