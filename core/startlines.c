@@ -63,8 +63,14 @@ void dg_say_findings(struct dg_log *log, const struct dg_snapshot *s)
 {
   for (guint i = 0; i < s->errors->len; i++)
     dg_log_error(log, "config.error", "%s", (const char *)s->errors->pdata[i]);
-  for (guint i = 0; i < s->warnings->len; i++)
-    dg_log_warn(log, "config.warning", "%s", (const char *)s->warnings->pdata[i]);
+  for (guint i = 0; i < s->warnings->len; i++) {
+    const char *text = s->warnings->pdata[i];
+
+    if (g_str_has_prefix(text, "(info) "))
+      dg_log_info(log, "config.advice", "%s", text + strlen("(info) "));
+    else
+      dg_log_warn(log, "config.warning", "%s", text);
+  }
 }
 
 void dg_say_start(struct dg_log *log, const struct dg_snapshot *s)

@@ -91,6 +91,12 @@ static void apply_quota(const struct dg_load *load, const struct dg_config *opti
                             : DG_QUOTA_NONE;
   bucket->frozen = bucket->quota_bytes == 0 || options->get_bool(options, "frozen");
   bucket->replication_target_only = options->get_bool(options, "replication_target_only");
+  if (bucket->replication_target_only)
+    dg_load_warn(load->snapshot,
+                 "storage.buckets.%s.replication_target_only: there is no rule that fills the "
+                 "bucket, as this version does not replicate: clients cannot change it, and "
+                 "nobody else does",
+                 bucket->name);
   if (bucket->quota_bytes == 0)
     dg_load_warn(load->snapshot,
                  "(info) storage.buckets.%s.quota_bytes is 0: the bucket is frozen, clients cannot "

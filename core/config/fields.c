@@ -85,6 +85,16 @@ static int apply_proxies(struct dg_snapshot *snapshot, const struct dg_config *a
   return 0;
 }
 
+/* Failures count by the client's address, and behind a proxy that is the proxy's. */
+static void advise_on_limiter(struct dg_snapshot *snapshot)
+{
+  if (snapshot->rate_limit_max_attempts > 0 && !snapshot->trust_proxy_headers &&
+      !snapshot->authentication_none)
+    dg_load_warn(snapshot, "(info) advanced.trust_proxy_headers is off: behind a reverse proxy all "
+                           "clients have its address, and the failures of one lock out the others "
+                           "(advanced.rate_limit_max_attempts)");
+}
+
 static enum dg_boot_probe boot_probe_of(const struct dg_config *advanced)
 {
   const char *text = advanced->get_text(advanced, "boot_backend_probe");
@@ -136,6 +146,7 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->rate_limit_max_attempts = (uint32_t)a->get_int(a, "rate_limit_max_attempts");
   snapshot->rate_limit_window_s = (uint32_t)a->get_int(a, "rate_limit_window_secs");
   snapshot->rate_limit_lockout_s = (uint32_t)a->get_int(a, "rate_limit_lockout_secs");
+  advise_on_limiter(snapshot);
   snapshot->instances = (uint32_t)a->get_int(a, "instances");
   snapshot->lease_ttl_s = (uint32_t)a->get_int(a, "lease_ttl_secs");
   snapshot->lease_wait_s = (uint32_t)a->get_int(a, "lease_wait_secs");
