@@ -16,6 +16,8 @@ struct dg_payload {
   struct dg_exchange *x;
   struct dg_aws_chunked *chunks; /* NULL: the body is the payload */
   uint64_t max_bytes;            /* more is refused */
+  struct dg_checksum sha256;     /* of a form; hashes: begun */
+  bool hashes;
 };
 
 /* ---- Facts in the head [loop] --------------------------------------------------- */
@@ -145,9 +147,16 @@ int dg_payload_open(struct dg_exchange *x, uint64_t raw_length, struct dg_payloa
     announced = raw_length;
   if (announced != DG_TO_END && announced > max_bytes)
     return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "%" G_GUINT64_FORMAT " bytes announced", announced);
+  if (handler->raw_payload && dg_payload_mode_chunked(x->identity.payload_mode))
+    return dg_fail(err, DG_E_NOT_IMPLEMENTED, "A form cannot be sent in signed chunks.");
   payload = g_new0(struct dg_payload, 1);
   payload->x = x;
   payload->max_bytes = max_bytes;
+  /* Other streams are hashed by the put. */
+  if (handler->raw_payload && x->payload.has_sha256) {
+    dg_checksum_init(&payload->sha256, DG_SUM_SHA256);
+    payload->hashes = true;
+  }
   if (!handler->raw_payload && dg_payload_mode_chunked(x->identity.payload_mode))
     payload->chunks = dg_aws_chunked_new(x->identity.payload_mode,
                                          x->identity.signed_chunks ? &x->identity.seed : NULL,
@@ -164,6 +173,8 @@ static int deliver(struct dg_payload *payload, struct dg_slice bytes, struct dg_
     return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "more than %" G_GUINT64_FORMAT " bytes",
                    payload->max_bytes);
   x->body_bytes += bytes.len;
+  if (payload->hashes)
+    dg_checksum_update(&payload->sha256, bytes.data, bytes.len);
   switch (x->handler->body_mode) {
   case DG_BODY_STREAM:
     return x->handler->body(x, bytes.data, bytes.len, err);
@@ -250,6 +261,18 @@ static int verify_collected(struct dg_exchange *x, struct dg_error *err)
   return result;
 }
 
+static int verify_form(struct dg_payload *payload, struct dg_error *err)
+{
+  uint8_t digest[DG_SUM_MAX_BYTES];
+
+  if (!payload->hashes)
+    return 0;
+  (void)dg_checksum_final(&payload->sha256, digest);
+  if (memcmp(digest, payload->x->payload.sha256, sizeof payload->x->payload.sha256) != 0)
+    return dg_fail(err, DG_E_PAYLOAD_MISMATCH, "the form's SHA-256 is another one");
+  return 0;
+}
+
 int dg_payload_end(struct dg_payload *payload, struct dg_error *err)
 {
   struct dg_exchange *x = payload->x;
@@ -263,6 +286,8 @@ int dg_payload_end(struct dg_payload *payload, struct dg_error *err)
                    "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes", x->body_bytes,
                    x->payload.decoded_length);
   }
+  if (verify_form(payload, err) < 0)
+    return -1;
   return x->handler->body_mode == DG_BODY_COLLECT ? verify_collected(x, err) : 0;
 }
 
@@ -271,5 +296,6 @@ void dg_payload_free(struct dg_payload *payload)
   if (!payload)
     return;
   dg_aws_chunked_free(payload->chunks);
+  dg_checksum_clear(&payload->sha256);
   g_free(payload);
 }

@@ -454,4 +454,26 @@ def forms_that_are_refused_are_audited():
     assert len(lines) == 1 and "action=s3_post_denied | user=- | target=" in lines[0], lines
 
 
+@case
+def a_form_signed_in_its_headers_is_what_was_signed():
+    def send(key, data, **headers):
+        form = ('--b\r\nContent-Disposition: form-data; name="key"\r\n\r\n%s\r\n'
+                '--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n%s\r\n'
+                '--b--\r\n' % (key, data)).encode()
+        headers.setdefault("x-amz-content-sha256", hashlib.sha256(form).hexdigest())
+        return server.request("POST", "/auth", body=form, headers={
+            "Content-Type": "multipart/form-data; boundary=b", **headers})
+    same(send("form-good", "abc").status, 204)
+    same(send("form-plain", "abc", **{"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}).status, 204)
+    other = hashlib.sha256(b"another form").hexdigest()
+    answer = send("form-bad", "abc", **{"x-amz-content-sha256": other})
+    same((answer.status, answer.code), (400, "XAmzContentSHA256Mismatch"))
+    answer = send("form-bad", "abc", **{
+        "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        "x-amz-decoded-content-length": "3"})
+    same((answer.status, answer.code), (501, "NotImplemented"))
+    same([server.request("HEAD", "/auth/form-" + name).status for name in ("good", "plain", "bad")],
+         [200, 200, 404])
+
+
 main()
