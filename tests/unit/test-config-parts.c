@@ -184,6 +184,7 @@ START_TEST(quotas_freeze_and_limit)
   config_refused(BUCKETS("bee: {quota_bytes: -1}"), DG_E_CONFIG,
                  "storage.buckets.bee.quota_bytes: '-1' is not a size");
   config_refused(BUCKETS("bee: {quota_objects: 0}"), DG_E_CONFIG, "outside 1..");
+  config_refused(CREDENTIALS "advanced: {clock_skew_seconds: 0}\n", DG_E_CONFIG, "outside 1..");
   config_refused(BUCKETS("bee: {}, BEE: {}"), DG_E_CONFIG, "storage.buckets.bee stands here twice");
 }
 END_TEST
