@@ -13,6 +13,7 @@
 #include "core/engine/quota.h"
 #include "core/engine/spoolbudget.h"
 #include "core/engine/upload.h"
+#include "core/engine/spool.h"
 #include "core/engine/usage.h"
 #include "core/engine/verified.h"
 
@@ -59,6 +60,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
       make_dir(engine->spool_dir, "the spool directory", err) < 0 ||
       make_dir(engine->state_dir, "the state directory", err) < 0)
     goto fail;
+  dg_spool_sweep(engine->spool_dir);
   engine->refs = dg_refcache_new(engine->cache_dir, snapshot->cache_bytes - body_bytes,
                                  engine->log, engine->metrics);
   engine->encode_pool = dg_encode_pool_new(MIN(encoders, g_get_num_processors()));

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fault.h"
@@ -12,6 +13,9 @@
 #include "core/plug/stream.h"
 
 #include "common/banned.h"
+
+#define NAME_PREFIX "spool-"
+#define NAME_LEN (sizeof NAME_PREFIX - 1 + 6)
 
 /* The budget is asked for so much at a time. */
 #define BUDGET_STEP (UINT64_C(1) << 20)
@@ -39,7 +43,7 @@ int dg_spool_open_file(const char *dir, int *ret_fd, struct dg_error *err)
   int fd = number ? (errno = number, -1) : open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
   if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-    g_autofree char *path = g_strdup_printf("%s/spool-XXXXXX", dir);
+    g_autofree char *path = g_strdup_printf("%s/" NAME_PREFIX "XXXXXX", dir);
 
     fd = mkostemp(path, O_CLOEXEC);
     if (fd >= 0)
@@ -50,6 +54,22 @@ int dg_spool_open_file(const char *dir, int *ret_fd, struct dg_error *err)
                    g_strerror(errno));
   *ret_fd = fd;
   return 0;
+}
+
+void dg_spool_sweep(const char *path)
+{
+  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+  const char *name;
+
+  while (dir && (name = g_dir_read_name(dir))) {
+    g_autofree char *child = g_build_filename(path, name, NULL);
+    struct stat st;
+
+    /* Its bytes come when the name has gone: whatever holds some is somebody else's. */
+    if (g_str_has_prefix(name, NAME_PREFIX) && strlen(name) == NAME_LEN &&
+        lstat(child, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0)
+      (void)unlink(child);
+  }
 }
 
 int dg_write_all_at(int fd, const void *data, size_t len, uint64_t offset, struct dg_error *err)

@@ -41,6 +41,9 @@ int dg_spool_reader(struct dg_spool *spool, uint64_t offset, uint64_t length,
 
 /* An unnamed file in dir, open for reading and writing; DG_E_NO_SPACE, DG_E_IO. */
 int dg_spool_open_file(const char *dir, int *ret_fd, struct dg_error *err);
+/* [startup] Where files cannot be made without a name, they have one for a moment: a crash
+ * may leave it, empty. Removes such; a server that just makes one is not disturbed. */
+void dg_spool_sweep(const char *dir);
 /* Writes all of it at offset. */
 int dg_write_all_at(int fd, const void *data, size_t len, uint64_t offset, struct dg_error *err);
 

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <check.h>
+#include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "core/engine/metacache.h"
 #include "core/engine/partsizes.h"
 #include "core/engine/permits.h"
+#include "core/engine/spool.h"
 
 static const struct dg_call patient = {.struct_size = sizeof patient};
 static struct dg_error err;
@@ -416,6 +418,34 @@ START_TEST(a_damaged_list_of_sizes_is_never_believed)
 }
 END_TEST
 
+/* ---- The spool ---------------------------------------------------------------------- */
+
+START_TEST(a_spool_file_that_a_crash_left_goes_and_nothing_else)
+{
+  static const struct {
+    const char *name, *text;
+    bool goes;
+  } files[] = {{"spool-aB3xyz", "", true},    {"spool-aB3xy1", "mine", false},
+               {"spool-aB3xyz4", "", false},  {"spool-", "", false},
+               {"other-aB3xyz", "", false}};
+  g_autofree char *dir = g_dir_make_tmp("spool-test-XXXXXX", NULL);
+
+  for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+    g_autofree char *path = g_build_filename(dir, files[i].name, NULL);
+
+    ck_assert(g_file_set_contents(path, files[i].text, -1, NULL));
+  }
+  dg_spool_sweep(dir);
+  for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+    g_autofree char *path = g_build_filename(dir, files[i].name, NULL);
+
+    ck_assert_msg(g_file_test(path, G_FILE_TEST_EXISTS) != files[i].goes, "%s", files[i].name);
+    (void)g_remove(path);
+  }
+  ck_assert_int_eq(g_rmdir(dir), 0);
+}
+END_TEST
+
 static Suite *parts_suite(void)
 {
   Suite *suite = suite_create("engine parts");
@@ -433,6 +463,7 @@ static Suite *parts_suite(void)
   tcase_add_test(cases, equal_parts_with_a_smaller_last_one_take_a_few_bytes);
   tcase_add_test(cases, ten_thousand_unequal_parts_are_kept_without_loss);
   tcase_add_test(cases, a_damaged_list_of_sizes_is_never_believed);
+  tcase_add_test(cases, a_spool_file_that_a_crash_left_goes_and_nothing_else);
   suite_add_tcase(suite, cases);
   return suite;
 }
