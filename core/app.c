@@ -24,6 +24,9 @@
 
 #include "common/banned.h"
 
+#define LOCAL_WORKERS 16u
+#define REMOTE_WORKERS 128u
+
 #define TICK_MS 60000u
 #define DRAIN_TICK_MS 200u
 #define SHARE_MS 15000u /* to find out whether a storage can be shared */
@@ -221,6 +224,21 @@ static void say_certificate(const struct dg_app *app)
     dg_log_info(app->log, "tls.loaded", "TLS certificate not_after=%s", text);
 }
 
+/* Where each look at the storage is a round trip, threads wait more than they work. */
+static uint32_t worker_threads(const struct dg_app *app)
+{
+  uint32_t least = 4 * g_get_num_processors();
+  size_t count;
+  const struct dg_named_backend *backends = dg_deployment_backends(app->deployment, &count);
+
+  if (app->snapshot->worker_threads > 0)
+    return app->snapshot->worker_threads;
+  for (size_t i = 0; i < count; i++)
+    if (!dg_backend_has(backends[i].backend, DG_CAP_LOCAL_FILE))
+      return MAX(REMOTE_WORKERS, least);
+  return MAX(LOCAL_WORKERS, least);
+}
+
 static int start_server(struct dg_app *app, struct dg_error *err)
 {
   const struct dg_snapshot *s = app->snapshot;
@@ -236,7 +254,7 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .context = &app->context,
     .listen_addr = s->listen_addr,
     .loop_threads = s->loop_threads,
-    .worker_threads = s->worker_threads,
+    .worker_threads = worker_threads(app),
     .max_concurrent_requests = s->max_concurrent_requests,
     .max_connections = s->max_connections,
     .request_timeout_ms = s->request_timeout_s * 1000,

@@ -150,7 +150,8 @@ struct dg_snapshot {
   uint64_t max_object_size, max_delta_object_size, max_passthrough_object_size; /* bytes */
   uint64_t cache_bytes;         /* references and bodies in memory */
   uint64_t metadata_cache_bytes;
-  uint32_t codec_concurrency, worker_threads, loop_threads;
+  uint32_t codec_concurrency, loop_threads;
+  uint32_t worker_threads; /* 0: as the backends need them */
   uint64_t spool_max_bytes;     /* of all bodies in flight below spool_dir together; 0: no limit */
   uint32_t spool_acquire_timeout_s;
   char *cache_dir, *spool_dir, *state_dir; /* state_dir: open multipart uploads; durable */

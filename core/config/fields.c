@@ -126,7 +126,7 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->spool_acquire_timeout_s = (uint32_t)a->get_int(a, "spool_acquire_timeout_secs");
   snapshot->codec_concurrency = threads_or(a->get_int(a, "codec_concurrency"), 4, 16);
   snapshot->worker_threads =
-    threads_or(workers > 0 ? workers : a->get_int(a, "blocking_threads"), 4, 16);
+    (uint32_t)(workers > 0 ? workers : a->get_int(a, "blocking_threads"));
   snapshot->loop_threads = threads_or(a->get_int(a, "loop_threads"), 1, 1);
   if (a->get_text(a, "base_domains"))
     snapshot->base_domains = dg_split_list(a->get_text(a, "base_domains"));

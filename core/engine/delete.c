@@ -56,6 +56,7 @@ static int find_unused(const struct dg_route *route, const struct dg_call *call,
     .bucket = item.bucket,
     .prefix = prefix,
     .delimiter = DG_SLICE("/"),
+    .max_rows = 1,
   };
   bool in_use = false;
 

@@ -2,6 +2,7 @@
 /* DeleteObject and DeleteObjects. */
 #include "config.h"
 
+#include "core/http/fanout.h"
 #include "core/http/op.h"
 
 #include "core/s3/answers.h"
@@ -40,26 +41,53 @@ static int etag_matches(void *receiver, const struct dg_object_info *current, st
 }
 
 /* Each key stands alone: one failure is a row of the answer, not the answer. */
-static void delete_one(struct dg_exchange *x, struct dg_delete_entry *entry, bool quiet,
-                       GString *out)
-{
-  struct dg_slice key = dg_slice_of(entry->key, entry->key_len);
-  struct dg_error err = {0};
+struct outcome {
+  bool done;
+  struct dg_error err;
+};
 
-  if (dg_op_refuse_version(dg_slice_str(entry->version_id), &err) == 0 &&
-      dg_key_check(key, &err) == 0 &&
-      dg_engine_delete(x->server->engine, &x->call, x->target.bucket, key,
-                       entry->etag ? etag_matches : NULL, entry, &err) == 0) {
-    if (!quiet)
+struct batch {
+  struct dg_exchange *x;
+  GArray *entries;
+  struct outcome *outcomes;
+};
+
+static struct dg_slice key_of(const struct dg_delete_entry *entry)
+{
+  return dg_slice_of(entry->key, entry->key_len);
+}
+
+static void delete_one(void *receiver, uint32_t i)
+{
+  struct batch *batch = receiver;
+  struct dg_exchange *x = batch->x;
+  struct dg_delete_entry *entry = &g_array_index(batch->entries, struct dg_delete_entry, i);
+  struct outcome *outcome = &batch->outcomes[i];
+
+  outcome->done =
+    dg_op_refuse_version(dg_slice_str(entry->version_id), &outcome->err) == 0 &&
+    dg_key_check(key_of(entry), &outcome->err) == 0 &&
+    dg_engine_delete(x->server->engine, &x->call, x->target.bucket, key_of(entry),
+                     entry->etag ? etag_matches : NULL, entry, &outcome->err) == 0;
+}
+
+static void tell_all(const struct batch *batch, bool quiet, GString *out)
+{
+  for (guint i = 0; i < batch->entries->len; i++) {
+    const struct outcome *outcome = &batch->outcomes[i];
+    struct dg_slice key = key_of(&g_array_index(batch->entries, struct dg_delete_entry, i));
+
+    if (!outcome->done)
+      dg_answer_deleted_error(out, key, &outcome->err);
+    else if (!quiet)
       dg_answer_deleted_row(out, key);
-    return;
   }
-  dg_answer_deleted_error(out, key, &err);
 }
 
 static int delete_objects_finish(struct dg_exchange *x, struct dg_error *err)
 {
   struct dg_delete_body *body = NULL;
+  struct batch batch = {.x = x};
   GString *out;
 
   if (dg_engine_bucket_head(x->server->engine, &x->call, x->target.bucket, err) < 0 ||
@@ -67,8 +95,11 @@ static int delete_objects_finish(struct dg_exchange *x, struct dg_error *err)
     return -1;
   out = g_string_new(NULL);
   dg_answer_deleted_begin(out);
-  for (guint i = 0; i < body->entries->len; i++)
-    delete_one(x, &g_array_index(body->entries, struct dg_delete_entry, i), body->quiet, out);
+  batch.entries = body->entries;
+  batch.outcomes = g_new0(struct outcome, MAX(body->entries->len, 1));
+  dg_fan_out(body->entries->len, delete_one, &batch);
+  tell_all(&batch, body->quiet, out);
+  g_free(batch.outcomes);
   dg_answer_deleted_end(out);
   dg_delete_body_free(body);
   dg_respond_xml(x, 200, out);

@@ -17,7 +17,7 @@ START_TEST(credentials_and_defaults_suffice)
   ck_assert_str_eq(s->listen_addr, "0.0.0.0:9000");
   ck_assert_uint_eq(s->max_object_size, UINT64_C(5) << 40);
   ck_assert_uint_eq(s->cache_bytes, 100u << 20);
-  ck_assert_uint_ge(s->worker_threads, 16);
+  ck_assert_uint_eq(s->worker_threads, 0);
   ck_assert_uint_eq(s->multipart_idle_ttl_s, 24 * 3600);
   ck_assert_uint_eq(s->log_level, DG_LOG_INFO);
   ck_assert_str_eq(backend->name, "default");

@@ -8,6 +8,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include <glib.h>
+
+#include "core/http/fanout.h"
+
 #include "common/banned.h"
 
 struct test_job {
@@ -145,6 +149,61 @@ START_TEST(a_single_worker_serves_bulk_jobs_too)
 }
 END_TEST
 
+/* ---- Steps of one request, side by side ------------------------------------------ */
+
+#define STEPS 200u
+
+static GMutex steps_mutex;
+static GCond steps_changed;
+static uint32_t steps_done[STEPS], steps_inside, steps_together;
+
+static void note_step(void *receiver, uint32_t i)
+{
+  gint64 until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+
+  ck_assert_ptr_eq(receiver, steps_done);
+  g_mutex_lock(&steps_mutex);
+  steps_done[i]++;
+  steps_inside++;
+  steps_together = MAX(steps_together, steps_inside);
+  g_cond_broadcast(&steps_changed);
+  /* The first ones wait for company. */
+  while (steps_together < 2 && g_cond_wait_until(&steps_changed, &steps_mutex, until))
+    ;
+  steps_inside--;
+  g_mutex_unlock(&steps_mutex);
+}
+
+START_TEST(steps_that_fan_out_run_once_each_and_side_by_side)
+{
+  dg_fan_out(0, note_step, steps_done);
+  dg_fan_out(STEPS, note_step, steps_done);
+  for (uint32_t i = 0; i < STEPS; i++)
+    ck_assert_uint_eq(steps_done[i], 1);
+  ck_assert_uint_ge(steps_together, 2);
+  ck_assert_uint_le(steps_together, DG_FANOUT_THREADS);
+}
+END_TEST
+
+static gpointer fan_out_some(gpointer unused)
+{
+  dg_fan_out(STEPS, note_step, steps_done);
+  return unused;
+}
+
+START_TEST(many_requests_that_fan_out_do_not_wait_for_threads)
+{
+  GThread *requests[20];
+
+  for (guint i = 0; i < G_N_ELEMENTS(requests); i++)
+    requests[i] = g_thread_new("request", fan_out_some, NULL);
+  for (guint i = 0; i < G_N_ELEMENTS(requests); i++)
+    g_thread_join(requests[i]);
+  for (uint32_t i = 0; i < STEPS; i++)
+    ck_assert_uint_eq(steps_done[i], G_N_ELEMENTS(requests));
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("http-worker");
@@ -156,6 +215,8 @@ int main(void)
   tcase_add_test(tcase, one_worker_runs_jobs_in_the_order_they_came);
   tcase_add_test(tcase, bulk_jobs_leave_a_worker_for_short_ones);
   tcase_add_test(tcase, a_single_worker_serves_bulk_jobs_too);
+  tcase_add_test(tcase, steps_that_fan_out_run_once_each_and_side_by_side);
+  tcase_add_test(tcase, many_requests_that_fan_out_do_not_wait_for_threads);
   suite_add_tcase(suite, tcase);
   srunner_run_all(runner, CK_NORMAL);
   failed = srunner_ntests_failed(runner);
