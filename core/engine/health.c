@@ -38,6 +38,7 @@ static enum dg_health_state state_of(const struct dg_error *outcome)
   case DG_E_OK:
     return DG_HEALTH_HEALTHY;
   case DG_E_ACCESS_DENIED:
+  case DG_E_BACKEND_DENIED:
     return DG_HEALTH_AUTH_REJECTED;
   case DG_E_UNAVAILABLE:
   case DG_E_TIMEOUT:
@@ -169,8 +170,8 @@ static void run_probe(struct dg_health *health, struct dg_error *err)
       pause_ms(health, PROBE_PAUSE_MS);
     probe_once(health, dg_time_mono_ms() + PROBE_MS, err);
     /* A refusal is not mended by asking at once again. */
-    if (err->code == DG_E_OK || err->code == DG_E_ACCESS_DENIED || err->code == DG_E_CONFIG ||
-        stopped(health))
+    if (err->code == DG_E_OK || err->code == DG_E_ACCESS_DENIED ||
+        err->code == DG_E_BACKEND_DENIED || err->code == DG_E_CONFIG || stopped(health))
       break;
   }
   settle(health, err);
@@ -319,7 +320,8 @@ void dg_health_suspect(struct dg_health *health, int32_t code)
 {
   uint64_t now = dg_time_mono_ms();
 
-  if (!health->params.gates || (code != DG_E_UNAVAILABLE && code != DG_E_TIMEOUT))
+  if (!health->params.gates ||
+      (code != DG_E_UNAVAILABLE && code != DG_E_TIMEOUT && code != DG_E_BACKEND_DENIED))
     return;
   g_mutex_lock(&health->mutex);
   if (!dg_health_is_gated_locked(health) && !health->runs[DG_TASK_PROBE].running &&

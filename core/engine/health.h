@@ -71,7 +71,8 @@ int dg_health_check(struct dg_health *health, const char *name, struct dg_slice 
                     struct dg_error *err);
 
 /* A call of the backend failed with this code. What speaks of an outage
- * (DG_E_UNAVAILABLE, DG_E_TIMEOUT) makes it be probed, at most every few seconds;
+ * or of credentials that no longer hold (DG_E_UNAVAILABLE, DG_E_TIMEOUT,
+ * DG_E_BACKEND_DENIED) makes it be probed, at most every few seconds;
  * anything else is ignored. [any] */
 void dg_health_suspect(struct dg_health *health, int32_t code);
 

@@ -37,7 +37,8 @@
  *        _complete, _abort, DG_CAP_NATIVE_UPLOAD, dg_commit_result.tag,
  *        DG_META_PLAIN)
  *   1.4  backends: copies that the storage makes itself (copy, DG_CAP_NATIVE_COPY)
- *   1.5  codes for storage whose own encryption keys fail (DG_E_KMS_*)
+ *   1.5  codes for storage whose own encryption keys fail (DG_E_KMS_*), that refuses
+ *        us (DG_E_BACKEND_DENIED), and for others' buckets (DG_E_BUCKET_TAKEN)
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -149,7 +150,10 @@ struct dg_range {
 #define DG_E_KMS_NOT_FOUND 54
 #define DG_E_KMS_DENIED 55         /* its policy keeps our credentials from the key */
 #define DG_E_KMS_UNUSABLE 56       /* about to be deleted, of the wrong kind ... */
-#define DG_E_MAX 57
+#define DG_E_BACKEND_DENIED 57     /* the storage refuses our credentials, or what we ask for: not
+                                      the client's AccessDenied */
+#define DG_E_BUCKET_TAKEN 58       /* BucketAlreadyExists: somebody else has it */
+#define DG_E_MAX 59
 
 /* Lives on the caller's stack; never NULL, never grows, never allocates.
  * `detail` is for operators. Clients see it only with the few codes about their

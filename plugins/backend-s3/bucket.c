@@ -95,12 +95,36 @@ static int simple(struct dg_s3 *s3, const struct dg_call *call, const char *meth
   return rc;
 }
 
+/* A HEAD was denied, which has no words. Something that has them: is it this bucket
+ * that is kept from us, or do our credentials no longer hold? err says so: it must
+ * be an error either way. */
+static void ask_why(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                    struct dg_error *err)
+{
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  struct dg_error cause;
+
+  dg_s3_request_init(&request, "GET", bucket, DG_SLICE(""));
+  dg_s3_request_query(&request, "location", DG_SLICE(""));
+  dg_s3_answer_init(&answer);
+  if (dg_s3_run(s3, call, &request, &answer, &cause) < 0) {
+    *err = cause;
+    if (strcmp(answer.code, "AccessDenied") == 0)
+      err->code = DG_E_NO_SUCH_BUCKET;
+  }
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+}
+
 int dg_s3_bucket_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_error *err)
 {
   struct dg_s3_answer answer;
   int rc = simple(s3, call, "HEAD", bucket, DG_SLICE(""), &answer, err);
 
+  if (rc < 0 && answer.status == 403)
+    ask_why(s3, call, bucket, err);
   dg_s3_answer_clear(&answer);
   if (rc == 0)
     remember(s3, bucket);
@@ -262,19 +286,12 @@ static int knock(struct dg_s3 *s3, const struct dg_call *call, const char *metho
   return rc;
 }
 
-/* Does the answer refuse who we are, and not only what we ask for? */
-static bool refuses_us(const struct dg_s3_answer *answer)
-{
-  return answer->status == 401 || answer->status == 403 ||
-         strcmp(answer->code, "AuthorizationHeaderMalformed") == 0;
-}
-
 /* What an upstream that answers means is told from one that does not. */
 static void set_code(const struct dg_s3_answer *answer, struct dg_error *err)
 {
   if (answer->status == 0 || err->code == DG_E_CANCELLED)
     return;
-  if (refuses_us(answer))
+  if (err->code == DG_E_BACKEND_DENIED)
     err->code = DG_E_ACCESS_DENIED;
   else if (err->code == DG_E_UNAVAILABLE || err->code == DG_E_TIMEOUT)
     err->code = DG_E_IO;

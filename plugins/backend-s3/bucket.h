@@ -5,10 +5,14 @@
 
 #include "s3.h"
 
+/* DG_E_BUCKET_TAKEN when somebody else has it, whom we cannot see. */
 int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                         struct dg_error *err);
 int dg_s3_bucket_delete(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                         struct dg_error *err);
+/* A bucket that is denied to us, while we are known, counts as absent: in a
+ * namespace that many share it is somebody else's, and another backend may have
+ * ours. */
 int dg_s3_bucket_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_error *err);
 int dg_s3_bucket_list(struct dg_s3 *s3, const struct dg_call *call, dg_bucket_row_fn row,

@@ -20,7 +20,7 @@ static const struct meaning known[] = {
   {"NoSuchBucket", DG_E_NO_SUCH_BUCKET, DG_S3_FINAL},
   {"NoSuchUpload", DG_E_NO_SUCH_UPLOAD, DG_S3_FINAL},
   {"BucketAlreadyOwnedByYou", DG_E_BUCKET_EXISTS, DG_S3_FINAL},
-  {"BucketAlreadyExists", DG_E_BUCKET_EXISTS, DG_S3_FINAL},
+  {"BucketAlreadyExists", DG_E_BUCKET_TAKEN, DG_S3_FINAL},
   {"BucketNotEmpty", DG_E_BUCKET_NOT_EMPTY, DG_S3_FINAL},
   {"InvalidBucketName", DG_E_INVALID_BUCKET_NAME, DG_S3_FINAL},
   {"KeyTooLongError", DG_E_KEY_TOO_LONG, DG_S3_FINAL},
@@ -52,6 +52,16 @@ static const struct meaning known[] = {
   {"InvalidPart", DG_E_INTERNAL, DG_S3_FINAL},
   {"InvalidPartOrder", DG_E_INTERNAL, DG_S3_FINAL},
   {"EntityTooSmall", DG_E_INTERNAL, DG_S3_FINAL},
+  /* Some of these come with 400. */
+  {"InvalidAccessKeyId", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"SignatureDoesNotMatch", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"AuthorizationHeaderMalformed", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"RequestTimeTooSkewed", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"ExpiredToken", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"InvalidToken", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"AccountProblem", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"AllAccessDisabled", DG_E_BACKEND_DENIED, DG_S3_FINAL},
+  {"NotSignedUp", DG_E_BACKEND_DENIED, DG_S3_FINAL},
   {"KMS.DisabledException", DG_E_KMS_DISABLED, DG_S3_FINAL},
   {"KMS.NotFoundException", DG_E_KMS_NOT_FOUND, DG_S3_FINAL},
   {"KMS.AccessDeniedException", DG_E_KMS_DENIED, DG_S3_FINAL},
@@ -149,11 +159,12 @@ static int32_t code_of_status(const struct dg_s3_request *request, long status)
   case 302:
   case 307:
   case 308:
-  case 401:
-  case 403:
   case 500:
   case 502:
     return DG_E_UNAVAILABLE;
+  case 401:
+  case 403:
+    return DG_E_BACKEND_DENIED;
   case 501:
     return DG_E_UNSUPPORTED;
   case 507:
@@ -186,6 +197,13 @@ static int fail_transport(const struct dg_s3 *s3, const struct dg_s3_request *re
                    : "");
 }
 
+/* A signature with an end that came too late is refused as if it were wrong. */
+static bool is_late(const struct dg_s3_request *request, const struct dg_s3_answer *answer)
+{
+  return request->valid_for_s &&
+         answer->date_s >= request->signed_at_s + (int64_t)request->valid_for_s;
+}
+
 /* The key that the upstream is asked to encrypt with; NULL: its default, or none. */
 static const char *key_of(const struct dg_s3 *s3)
 {
@@ -211,9 +229,11 @@ int dg_s3_fail(const struct dg_s3 *s3, const struct dg_s3_request *request,
 
   if (verdict == DG_S3_AWAY || verdict == DG_S3_LOST)
     return fail_transport(s3, request, verdict, result, curl_text, err);
+  if (code == DG_E_BACKEND_DENIED && is_late(request, answer))
+    code = DG_E_UNAVAILABLE;
   /* What is long stands last: the detail is cut. */
-  return dg_fail(err, code, "backend '%s': %s%.90s%supstream %s answered %ld %s request-id=%s%s%s",
+  return dg_fail(err, code, "backend '%s': %s%.90s%supstream %s answered %ld%s%s request-id=%s%s%s",
                  name_of(s3), key ? "key '" : "", key ? key : "", key ? "': " : "",
-                 request->method, answer->status, answer->code, answer->request_id,
-                 answer->message[0] ? ": " : "", answer->message);
+                 request->method, answer->status, answer->code[0] ? " " : "", answer->code,
+                 answer->request_id, answer->message[0] ? ": " : "", answer->message);
 }

@@ -25,7 +25,7 @@ enum dg_s3_verdict dg_s3_judge(const struct dg_s3_request *request, CURLcode res
 
 /* Fills err for anything but DG_S3_GOOD; returns -1. The detail names the backend,
  * the upstream's code, and the key if it is about one. Whatever the upstream
- * denies us is our trouble, not the client's: DG_E_UNAVAILABLE. [any] */
+ * denies us is our trouble, not the client's: DG_E_BACKEND_DENIED. [any] */
 int dg_s3_fail(const struct dg_s3 *s3, const struct dg_s3_request *request,
                enum dg_s3_verdict verdict, CURLcode result, const char *curl_text,
                const struct dg_s3_answer *answer, struct dg_error *err);

@@ -232,4 +232,106 @@ def several_servers_are_refused_where_conditions_are():
     faulty.heal()
 
 
+# ---- Access ----------------------------------------------------------------------------------
+
+def denied(op, **more):
+    return dict({"fault": "status", "op": op, "status": 403, "code": "AccessDenied"}, **more)
+
+
+def check_denied(answer):
+    """Trouble of ours, not of the client's key."""
+    same((answer.status, answer.code), (503, "ServiceUnavailable"))
+    assert b"refuses this server access" in answer.body, answer
+
+
+@case
+def an_object_that_is_denied_to_us_stands_alone():
+    name = bucket("one-denied")
+    server = start(advanced={"backend_probe_interval_secs": 1})
+    put(server, "/%s/open.bin" % name, v[0])
+    put(server, "/%s/shut.bin" % name, v[1])
+    server.restart()
+    faulty.break_it(denied("*Object", key="^shut"))
+    faulty.forget()
+    for _ in range(200):
+        check_denied(server.request("GET", "/%s/shut.bin" % name))
+        check_denied(server.request("PUT", "/%s/shut.bin" % name, body=v[2]))
+        assert get(server, "/%s/open.bin" % name) == v[0]
+        # It is looked into, and nothing is found.
+        if "ListBuckets" in [row["operation"] for row in faulty.log()]:
+            break
+        time.sleep(0.1)  # the server waits a while between two probes
+    else:
+        raise AssertionError("no probe")
+    faulty.break_it(denied("PutObject", key="^shut"))
+    check_denied(server.request("PUT", "/%s/shut.bin" % name, body=v[2]))
+    faulty.heal()
+    log = server.log()
+    assert "backend 'store': upstream HEAD answered 403 request-id" in log, log[-3000:]
+    assert "backend 'store': upstream PUT answered 403 AccessDenied" in log, log[-3000:]
+    assert "credentials rejected" not in log, log[-3000:]
+    assert get(server, "/%s/shut.bin" % name) == v[1]
+    server.stop()
+
+
+@case
+def credentials_that_no_longer_hold_are_found_out():
+    name = bucket("all-denied")
+    server = start(advanced={"backend_probe_interval_secs": 1})
+    put(server, "/%s/k.bin" % name, v[0])
+    server.restart()
+    faulty.break_it(denied("*", code="InvalidAccessKeyId"))
+    check_denied(server.request("PUT", "/%s/k.bin" % name, body=v[1]))
+    deadline = time.monotonic() + 60
+    while True:
+        answer = server.request("GET", "/%s/k.bin" % name)
+        same((answer.status, answer.code), (503, "ServiceUnavailable"))
+        if b"credentials rejected" in answer.body:
+            break
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.1)  # probes have their own time
+    faulty.heal()
+    while server.request("GET", "/%s/k.bin" % name).status != 200:
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.1)
+    assert get(server, "/%s/k.bin" % name) == v[0]
+    server.stop()
+
+
+NOT_OURS = (denied("HeadBucket"), denied("GetBucketLocation"))
+
+
+@case
+def a_bucket_that_somebody_else_has_is_taken():
+    server = start()
+    faulty.break_it(*NOT_OURS, {"fault": "status", "op": "CreateBucket", "status": 409,
+                                "code": "BucketAlreadyExists"})
+    same(error_of(server.client().create_bucket, Bucket="somebodys"), (409, "BucketAlreadyExists"))
+    answer = server.request("PUT", "/somebodys/k", body=b"x")
+    same((answer.status, answer.code), (404, "NoSuchBucket"))
+    faulty.heal()
+    same(server.request("PUT", "/mine").status, 200)
+    same(error_of(server.client().create_bucket, Bucket="mine"), (409, "BucketAlreadyOwnedByYou"))
+    server.stop()
+
+
+@case
+def a_bucket_of_somebody_else_does_not_hide_ours_on_another_backend():
+    disk = {"name": "disk", "type": "filesystem", "path": tempfile.mkdtemp(dir=WORK)}
+    cloud = s3_backend(upstream, port=faulty.port)
+    first = Server(config={"storage": {"backends": [disk]}})
+    same(first.request("PUT", "/both").status, 200)
+    put(first, "/both/k", b"on the disk")
+    first.stop()
+    both = Server(config={"storage": {"backends": [cloud, disk], "default_backend": "store"}})
+    faulty.break_it(*NOT_OURS)
+    same(get(both, "/both/k"), b"on the disk")
+    # While nobody can say whose it is, it stays where it may be.
+    both.restart()
+    faulty.break_it(denied("*", code="InvalidAccessKeyId"))
+    same(both.request("GET", "/both/k").status, 503)
+    faulty.heal()
+    both.stop()
+
+
 main()

@@ -237,6 +237,12 @@ static const struct dg_s3_request get_object = {
   .method = "GET", .bucket = {"b", 1}, .name = {"k", 1}};
 static const struct dg_s3_request put_object = {
   .method = "PUT", .bucket = {"b", 1}, .name = {"k", 1}};
+#define NOW_S 1760000000
+static const struct dg_s3_request late_put = {.method = "PUT", .bucket = {"b", 1}, .name = {"k", 1},
+                                              .signed_at_s = NOW_S - 20, .valid_for_s = 20};
+static const struct dg_s3_request timely_put = {.method = "PUT", .bucket = {"b", 1}, .name = {"k", 1},
+                                                .signed_at_s = NOW_S - 19, .valid_for_s = 20};
+static const struct dg_s3_request put_bucket = {.method = "PUT", .bucket = {"b", 1}};
 static const struct dg_s3_request head_bucket = {.method = "HEAD", .bucket = {"b", 1}};
 
 static const struct dg_s3 plain = {.name = (char *)(uintptr_t) "up"};
@@ -249,6 +255,7 @@ static enum dg_s3_verdict judged(const struct dg_s3_request *request, CURLcode r
 
   dg_s3_answer_init(&answer);
   answer.status = status;
+  answer.date_s = NOW_S;
   g_string_assign(answer.body, body);
   verdict = dg_s3_judge(request, result, &answer);
   *err = (struct dg_error){0};
@@ -295,8 +302,15 @@ START_TEST(refusals_have_their_meaning)
     {&get_object, 404, "", DG_S3_FINAL, DG_E_NO_SUCH_KEY},
     {&get_object, 404, ERROR("NoSuchBucket"), DG_S3_FINAL, DG_E_NO_SUCH_BUCKET},
     {&head_bucket, 404, "", DG_S3_FINAL, DG_E_NO_SUCH_BUCKET},
-    {&get_object, 403, ERROR("AccessDenied"), DG_S3_FINAL, DG_E_UNAVAILABLE},
-    {&get_object, 403, ERROR("SignatureDoesNotMatch"), DG_S3_FINAL, DG_E_UNAVAILABLE},
+    {&get_object, 403, ERROR("AccessDenied"), DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&get_object, 403, "", DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&get_object, 401, "", DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&get_object, 403, ERROR("SignatureDoesNotMatch"), DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&put_object, 400, ERROR("ExpiredToken"), DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&late_put, 403, ERROR("AccessDenied"), DG_S3_FINAL, DG_E_UNAVAILABLE},
+    {&timely_put, 403, ERROR("AccessDenied"), DG_S3_FINAL, DG_E_BACKEND_DENIED},
+    {&put_bucket, 409, ERROR("BucketAlreadyExists"), DG_S3_FINAL, DG_E_BUCKET_TAKEN},
+    {&put_bucket, 409, ERROR("BucketAlreadyOwnedByYou"), DG_S3_FINAL, DG_E_BUCKET_EXISTS},
     {&get_object, 503, "", DG_S3_THROTTLED, DG_E_SLOW_DOWN},
     {&get_object, 429, "busy", DG_S3_THROTTLED, DG_E_SLOW_DOWN},
     {&get_object, 400, ERROR("SlowDown"), DG_S3_THROTTLED, DG_E_SLOW_DOWN},

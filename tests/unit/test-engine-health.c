@@ -283,6 +283,18 @@ START_TEST(a_call_that_fails_like_an_outage_makes_it_be_probed)
 }
 END_TEST
 
+START_TEST(a_call_that_is_denied_makes_it_be_probed)
+{
+  ck_assert_uint_eq(probe_both(), 0);
+  tell(&one, ANSWERS, DG_E_ACCESS_DENIED);
+  while (dg_health_state(one.health) == DG_HEALTH_HEALTHY) {
+    dg_health_suspect(one.health, DG_E_BACKEND_DENIED);
+    g_usleep(1000);
+  }
+  ck_assert_int_eq(dg_health_state(one.health), DG_HEALTH_AUTH_REJECTED);
+}
+END_TEST
+
 START_TEST(a_false_alarm_changes_nothing)
 {
   ck_assert_uint_eq(probe_both(), 0);
@@ -525,6 +537,7 @@ static Suite *health_suite(void)
   tcase_add_test(cases, a_gate_opens_as_soon_as_a_probe_in_the_background_succeeds);
   tcase_add_test(cases, one_that_hangs_neither_holds_up_the_others_nor_the_start);
   tcase_add_test(cases, a_call_that_fails_like_an_outage_makes_it_be_probed);
+  tcase_add_test(cases, a_call_that_is_denied_makes_it_be_probed);
   tcase_add_test(cases, a_false_alarm_changes_nothing);
   tcase_add_test(cases, without_a_gate_nothing_is_probed);
   tcase_add_test(cases, the_end_does_not_wait_for_a_call_that_stalls);
