@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows on real input what the server saves.
 
-  scripts/demo [--package NAME] [--versions N] [--endpoint URL] [FILE...]
+  scripts/demo [--package NAME] [--versions N] [--endpoint URL] [--wait SECONDS] [FILE...]
 
 Fetches consecutive versions of a package that ships a large executable from
 the configured npm registry (default: @esbuild/linux-x64, five of them),
@@ -12,7 +12,8 @@ on each run.
 
 The server is the one of scripts/serve: keys from ./data/credentials (or from
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), endpoint http://127.0.0.1:9000.
-When nothing answers there, it starts scripts/serve for the length of the demo."""
+When nothing answers there, it starts scripts/serve for the length of the demo, and
+gives it ten minutes to come up: the first time it builds."""
 import argparse
 import base64
 import filecmp
@@ -138,6 +139,7 @@ def main():
     parser.add_argument("--versions", type=int, default=5)
     parser.add_argument("--endpoint",
                         default="http://" + os.environ.get("DGP_LISTEN_ADDR", "127.0.0.1:9000"))
+    parser.add_argument("--wait", type=float, default=600)
     parser.add_argument("files", nargs="*", metavar="FILE")
     options = parser.parse_args()
     groups = ["demo"] if options.files else ["demo", "npm"]
@@ -149,25 +151,32 @@ def main():
         if not os.path.isfile(path):
             stop(f"{path}: no such file")
     own = None
-    if not answers(options.endpoint):
-        print(f"Nothing answers on {options.endpoint}: starting scripts/serve, "
-              "which logs to demo-server.log.", file=sys.stderr)
-        # The first start prints the secret: the log is for its owner only.
-        mine = os.open("demo-server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with open(mine, "ab") as log:
-            own = subprocess.Popen([os.path.join(TOP, "scripts", "serve")], stdout=log, stderr=log)
-        for _ in range(3000):
-            if answers(options.endpoint) or own.poll() is not None:
-                break
-            time.sleep(0.2)
-        if own.poll() is not None or not answers(options.endpoint):
-            stop("scripts/serve did not come up; demo-server.log says why")
     try:
+        if not answers(options.endpoint):
+            own = start_own(options.endpoint)
+            await_own(own, options.endpoint, options.wait)
         run(inputs, options.endpoint)
     finally:
         if own:
             own.send_signal(signal.SIGTERM)
             own.wait()
+
+
+def start_own(endpoint):
+    print(f"Nothing answers on {endpoint}: starting scripts/serve, "
+          "which logs to demo-server.log.", file=sys.stderr)
+    # The first start prints the secret: the log is for its owner only.
+    mine = os.open("demo-server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(mine, "ab") as log:
+        return subprocess.Popen([os.path.join(TOP, "scripts", "serve")], stdout=log, stderr=log)
+
+
+def await_own(own, endpoint, patience_s):
+    deadline = time.monotonic() + patience_s
+    while not answers(endpoint):
+        if own.poll() is not None or time.monotonic() > deadline:
+            stop("scripts/serve did not come up; demo-server.log says why")
+        time.sleep(0.2)
 
 
 def seconds(action, *arguments):

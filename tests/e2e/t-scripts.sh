@@ -74,6 +74,49 @@ kept_keys_fail() { ! kept_keys_work; }
 case_ "the kept keys do not open it" kept_keys_fail
 case_ "the fourth server ends when told" serve_ends
 unset DGP_LISTEN_ADDR
+rm "$top/run/deltaglider_proxy.yaml"
+
+# ---- where to store and to listen, by arguments ----
+server_in() { # FOLDER ARGUMENTS...: as serve()
+  local folder=$1
+  shift
+  (cd "$top/run" && exec "$top/scripts/serve" "$@") >"$work/serve.log" 2>&1 &
+  server_pid=$!
+  local n=0
+  until curl -sf -o /dev/null "http://127.0.0.1:$port/_/health"; do
+    n=$((n + 1))
+    if [ $n -gt 400 ] || ! kill -0 "$server_pid" 2>/dev/null; then cat "$work/serve.log" && return 1; fi
+    sleep 0.05 # until something listens: there is no event to wait for
+  done
+  test -s "$folder/credentials" && grep -q "endpoint-url http://127.0.0.1:$port " "$work/serve.log"
+}
+rm -rf "$top/run/data"
+case_ "-d and -l choose folder and address" server_in "$work/d1" -d "$work/d1" -l "127.0.0.1:$port"
+case_ "that server ends when told" serve_ends
+case_ "so they do written together" server_in "$work/d2" "-d$work/d2" "-l0.0.0.0:$port"
+case_ "that server ends when told, too" serve_ends
+case_ "and as long options" server_in "$work/d3" -v --data-dir="$work/d3" --listen "127.0.0.1:$port"
+case_ "that server ends as the others do" serve_ends
+case_ "nothing is made where nobody asked for it" test ! -e "$top/run/data"
+
+# ---- a server that does not come up in time ----
+printf '#!/bin/sh\necho $$ >"%s"\nexec sleep 600\n' "$work/stuck.pid" >"$top/scripts/serve"
+demo_gives_up() {
+  ! (cd "$top/run" && "$top/scripts/demo" --wait 1 --endpoint "http://127.0.0.1:$port" "$work/app-1.tar") &&
+    test -s "$work/stuck.pid" && ! kill -0 "$(cat "$work/stuck.pid")" 2>/dev/null
+}
+case_ "the demo ends a server that does not answer" demo_gives_up
+cp "$scripts/serve" "$top/scripts"
+
+# ---- the systemd unit ----
+unit_dir=$(sed -n 's/^systemdsystemunitdir = //p' "$build/Makefile" | sed "s|\$(prefix)|$(sed -n 's/^prefix = //p' "$build/Makefile")|")
+unit() { make -s -C "$build" "$1-systemdsystemunitDATA" DESTDIR="$work/dest"; }
+case_ "make install installs the systemd unit" unit install
+case_ "it runs the server where it is installed" grep -q \
+  "^ExecStart=$(sed -n 's/^prefix = //p' "$build/Makefile")/bin/deltaglider_proxy$" \
+  "$work/dest$unit_dir/deltaglider_proxy.service"
+case_ "make uninstall removes it" unit uninstall
+case_ "nothing is left of it" test -z "$(find "$work/dest" -type f)"
 
 # ---- scripts/build: a project of one program ----
 project=$work/project

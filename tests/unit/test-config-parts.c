@@ -163,6 +163,26 @@ END_TEST
 
 /* ---- Buckets ----------------------------------------------------------------------- */
 
+START_TEST(who_is_locked_out_behind_a_proxy_is_told)
+{
+  static const char advice[] = "(info) advanced.trust_proxy_headers is off";
+  struct dg_snapshot *s = config_loaded(CREDENTIALS);
+
+  ck_assert(config_warned(s, advice));
+  dg_snapshot_unref(s);
+  s = config_loaded(CREDENTIALS "advanced: {rate_limit_max_attempts: 0}\n");
+  ck_assert(!config_warned(s, advice));
+  dg_snapshot_unref(s);
+  s = config_loaded(CREDENTIALS
+                    "advanced: {trust_proxy_headers: true, trusted_proxy_cidrs: 10.0.0.0/8}\n");
+  ck_assert(!config_warned(s, advice));
+  dg_snapshot_unref(s);
+  s = config_loaded("access: {authentication: none}\n");
+  ck_assert(!config_warned(s, advice));
+  dg_snapshot_unref(s);
+}
+END_TEST
+
 START_TEST(quotas_freeze_and_limit)
 {
   struct dg_snapshot *s = config_loaded(
@@ -177,6 +197,7 @@ START_TEST(quotas_freeze_and_limit)
   ck_assert(config_bucket(s, "stop")->frozen);
   ck_assert_uint_eq(config_bucket(s, "stop")->quota_bytes, 5);
   ck_assert(config_bucket(s, "sink")->replication_target_only);
+  ck_assert(config_warned(s, "storage.buckets.sink.replication_target_only: there is no rule"));
   ck_assert_uint_eq(config_bucket(s, "sink")->quota_bytes, DG_QUOTA_NONE);
   ck_assert_uint_eq(config_bucket(s, "other")->quota_bytes, DG_QUOTA_NONE);
   ck_assert_uint_eq(config_bucket(s, "other")->quota_objects, DG_QUOTA_NONE);
@@ -394,6 +415,7 @@ int main(void)
   tcase_add_test(parts, a_key_in_the_wrong_place_is_sent_home);
   tcase_add_test(parts, places_are_those_of_the_file_before_references_are_replaced);
   tcase_add_test(parts, a_secret_and_its_file_exclude_each_other);
+  tcase_add_test(parts, who_is_locked_out_behind_a_proxy_is_told);
   tcase_add_test(parts, quotas_freeze_and_limit);
   tcase_add_test(parts, public_prefixes_that_could_let_in_too_much_are_dropped);
   tcase_add_test(parts, unknown_routes_fall_back_or_refuse);
