@@ -167,6 +167,7 @@ struct dg_snapshot {
   uint32_t rate_limit_max_attempts, rate_limit_window_s, rate_limit_lockout_s; /* 0 attempts: off */
   uint32_t instances;           /* servers that share the storage, this one included */
   uint32_t lease_ttl_s, lease_wait_s; /* of a lease on a deltaspace; more than one instance */
+  uint64_t max_total_multipart_bytes; /* of parts on disk */
   uint32_t max_multipart_uploads, multipart_idle_ttl_s, multipart_sweep_interval_s;
   uint32_t multipart_completing_timeout_s;
   uint32_t usage_cache_ttl_s;   /* buckets with a quota are counted again this often; 0: the default */

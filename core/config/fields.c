@@ -95,6 +95,16 @@ static void advise_on_limiter(struct dg_snapshot *snapshot)
                            "(advanced.rate_limit_max_attempts)");
 }
 
+/* If every upload that may be open had come so far. */
+static uint64_t quarter_of_all(const struct dg_snapshot *snapshot)
+{
+  uint64_t all;
+
+  return __builtin_mul_overflow(snapshot->max_object_size, snapshot->max_multipart_uploads, &all)
+           ? UINT64_MAX
+           : all / 4;
+}
+
 static enum dg_boot_probe boot_probe_of(const struct dg_config *advanced)
 {
   const char *text = advanced->get_text(advanced, "boot_backend_probe");
@@ -151,6 +161,9 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   snapshot->lease_ttl_s = (uint32_t)a->get_int(a, "lease_ttl_secs");
   snapshot->lease_wait_s = (uint32_t)a->get_int(a, "lease_wait_secs");
   snapshot->max_multipart_uploads = (uint32_t)a->get_int(a, "max_multipart_uploads");
+  snapshot->max_total_multipart_bytes = (uint64_t)a->get_int(a, "max_total_multipart_bytes");
+  if (snapshot->max_total_multipart_bytes == 0)
+    snapshot->max_total_multipart_bytes = quarter_of_all(snapshot);
   snapshot->multipart_idle_ttl_s = (uint32_t)a->get_int(a, "multipart_idle_ttl_hours") * 3600;
   snapshot->multipart_sweep_interval_s =
     (uint32_t)a->get_int(a, "multipart_sweep_interval_secs");

@@ -331,6 +331,7 @@ static void leave_done(struct dg_engine *engine, const struct dg_call *call,
   if (rc < 0)
     dg_log_warn(engine->log, "engine.replay_lost", "upload=%s", upload->id);
   (void)dg_upload_remove_parts(upload);
+  dg_upload_room_leave(engine->uploads, upload);
   if (dg_native_end(engine, call, upload, joined, &err) < 0)
     dg_log_warn(engine->log, "engine.upload_left", "upload=%s cause=%s", upload->id,
                 DG_LOG_QUOTED(dg_slice_str(err.detail)));

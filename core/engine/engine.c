@@ -157,6 +157,7 @@ void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret
     .cache_max_bytes = dg_refcache_max(engine->refs) + dg_metacache_body_max(engine->metacache),
     .cache_entries = body_entries + ref_entries,
     .uploads_inflight = dg_upload_table_open_count(engine->uploads),
+    .upload_part_bytes = dg_upload_table_part_bytes(engine->uploads),
   };
 }
 

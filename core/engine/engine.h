@@ -322,7 +322,7 @@ int dg_engine_upload_list(struct dg_engine *engine, const struct dg_call *call,
 
 struct dg_engine_stats {
   uint64_t cache_size_bytes, cache_max_bytes, cache_entries;
-  uint64_t uploads_inflight;
+  uint64_t uploads_inflight, upload_part_bytes;
 };
 void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret_stats); /* [any] */
 

@@ -5,6 +5,7 @@
 #include "core/engine/upload.h"
 
 #include <openssl/rand.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -20,8 +21,9 @@ struct dg_upload_table {
   struct dg_engine *engine;
   GMutex mutex; /* guards uploads */
   GHashTable *uploads; /* id -> struct dg_upload * */
-  GMutex count_mutex; /* guards open_count, and that the metric says the same */
+  GMutex count_mutex; /* guards what follows, and that the metrics say the same */
   uint64_t open_count; /* uploads OPEN, COMPLETING or ABORTING, and those being created */
+  uint64_t part_bytes; /* of parts that are files, and of those being sent */
 };
 
 static struct dg_upload *upload_ref(struct dg_upload *upload)
@@ -113,6 +115,79 @@ uint64_t dg_upload_table_open_count(struct dg_upload_table *table)
   return count;
 }
 
+/* ---- How much waits on disk -------------------------------------------------------------- */
+
+static void set_bytes_locked(struct dg_upload_table *table, uint64_t bytes)
+{
+  table->part_bytes = bytes;
+  dg_metrics_set(table->engine->metrics, DG_METRIC_MULTIPART_PART_BYTES, NULL, NULL,
+                 (double)bytes);
+}
+
+int dg_upload_room_take(struct dg_upload_table *table, uint64_t bytes, uint64_t bytes_max,
+                        struct dg_error *err)
+{
+  int rc = 0;
+
+  g_mutex_lock(&table->count_mutex);
+  if (bytes_max && (table->part_bytes > bytes_max || bytes > bytes_max - table->part_bytes))
+    rc = dg_fail(err, DG_E_SLOW_DOWN,
+                 "%" G_GUINT64_FORMAT " bytes of parts wait on disk, and %" G_GUINT64_FORMAT
+                 " more are too many (max_total_multipart_bytes)",
+                 table->part_bytes, bytes);
+  else
+    set_bytes_locked(table, table->part_bytes + bytes);
+  g_mutex_unlock(&table->count_mutex);
+  return rc;
+}
+
+void dg_upload_room_give(struct dg_upload_table *table, uint64_t bytes)
+{
+  if (bytes == 0)
+    return;
+  g_mutex_lock(&table->count_mutex);
+  set_bytes_locked(table, table->part_bytes - bytes);
+  g_mutex_unlock(&table->count_mutex);
+}
+
+void dg_upload_room_leave(struct dg_upload_table *table, struct dg_upload *upload)
+{
+  uint64_t bytes;
+
+  g_mutex_lock(&upload->mutex);
+  bytes = upload->file_bytes;
+  upload->file_bytes = 0;
+  g_mutex_unlock(&upload->mutex);
+  dg_upload_room_give(table, bytes);
+}
+
+uint64_t dg_upload_table_part_bytes(struct dg_upload_table *table)
+{
+  uint64_t bytes;
+
+  g_mutex_lock(&table->count_mutex);
+  bytes = table->part_bytes;
+  g_mutex_unlock(&table->count_mutex);
+  return bytes;
+}
+
+/* The room of an upload that was loaded: each file has a trailer besides the bytes. */
+static void take_room_again(struct dg_upload_table *table, struct dg_upload *upload)
+{
+  g_autoptr(GDir) files = g_dir_open(upload->dir, 0, NULL);
+  const char *name;
+
+  while (files && (name = g_dir_read_name(files))) {
+    g_autofree char *path = g_build_filename(upload->dir, name, NULL);
+    struct stat facts;
+
+    if (g_str_has_prefix(name, "part-") && lstat(path, &facts) == 0 &&
+        facts.st_size > (off_t)DG_PART_TRAILER)
+      upload->file_bytes += (uint64_t)facts.st_size - DG_PART_TRAILER;
+  }
+  (void)dg_upload_room_take(table, upload->file_bytes, /* bytes_max= */ 0, NULL);
+}
+
 /* What a crash left half done goes; what was acknowledged is loaded. */
 static void load_all(struct dg_upload_table *table)
 {
@@ -142,6 +217,7 @@ static void load_all(struct dg_upload_table *table)
         }
       if (upload->state == DG_UPLOAD_OPEN)
         (void)take_place(table, /* open_max= */ 0, NULL);
+      take_room_again(table, upload);
       g_hash_table_insert(table->uploads, upload->id, upload);
     } else {
       (void)dg_upload_remove_dir(upload->dir);
@@ -310,6 +386,7 @@ uint64_t dg_upload_remove(struct dg_upload_table *table, struct dg_upload *uploa
 {
   uint64_t freed = dg_upload_remove_dir(upload->dir);
 
+  dg_upload_room_leave(table, upload);
   g_mutex_lock(&table->mutex);
   if (g_hash_table_lookup(table->uploads, upload->id) == upload)
     (void)g_hash_table_remove(table->uploads, upload->id);

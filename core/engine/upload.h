@@ -73,6 +73,7 @@ struct dg_upload {
   uint32_t sender_count; /* parts being sent */
   bool parts_loaded;
   GTree *parts; /* part_no -> struct dg_part * */
+  uint64_t file_bytes; /* of the parts that are files: their room, below */
   struct {
     enum dg_native_state state;
     char *backend, *bucket, *token; /* once BEGUN, constant */
@@ -88,6 +89,15 @@ int dg_upload_table_new(struct dg_engine *engine, struct dg_upload_table **ret_t
                         struct dg_error *err);
 void dg_upload_table_free(struct dg_upload_table *table);
 uint64_t dg_upload_table_open_count(struct dg_upload_table *table); /* O(1) */
+/* Room on disk for bytes of parts, at rest and on their way, over all uploads.
+ * bytes_max: 0 is no limit. DG_E_SLOW_DOWN: there is no more. Whoever takes it gives it
+ * back, or leaves it to the upload's file_bytes with the part. */
+int dg_upload_room_take(struct dg_upload_table *table, uint64_t bytes, uint64_t bytes_max,
+                        struct dg_error *err);
+void dg_upload_room_give(struct dg_upload_table *table, uint64_t bytes);
+/* Without upload->mutex, when no part can come to rest any more: its files are removed. */
+void dg_upload_room_leave(struct dg_upload_table *table, struct dg_upload *upload);
+uint64_t dg_upload_table_part_bytes(struct dg_upload_table *table);
 /* With upload->mutex: turns it DONE or GONE, and another one may be created. */
 void dg_upload_end_locked(struct dg_upload_table *table, struct dg_upload *upload,
                           enum dg_upload_state state);

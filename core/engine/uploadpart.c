@@ -25,6 +25,7 @@ struct dg_part_put {
   struct dg_upload *upload;
   uint32_t part_no;
   uint64_t size_hint, size_bytes, size_max;
+  uint64_t room_bytes, room_max; /* on disk: taken; what all may take */
   uint32_t crc32c;
   struct dg_hashes *hashes;
   char *path; /* of the temporary file */
@@ -52,6 +53,7 @@ static void part_free(struct dg_part_put *part)
     (void)close(part->fd);
   if (part->path)
     (void)unlink(part->path);
+  dg_upload_room_give(part->engine->uploads, part->room_bytes);
   dg_hashes_free(part->hashes);
   dg_upload_unref(part->upload);
   g_free(part->path);
@@ -66,6 +68,28 @@ static int choose_kind(const struct dg_upload *upload, uint32_t *kind, struct dg
     return dg_fail(err, DG_E_INVALID_REQUEST, "the upload was created with %s, the part sends %s",
                    dg_checksum_name(upload->checksum_kind), dg_checksum_name(*kind));
   return 0;
+}
+
+/* What the storage has takes no room here. */
+static int take_room(struct dg_part_put *part, uint64_t bytes, struct dg_error *err)
+{
+  if (part->native)
+    return 0;
+  if (dg_upload_room_take(part->engine->uploads, bytes, part->room_max, err) < 0)
+    return -1;
+  part->room_bytes += bytes;
+  return 0;
+}
+
+/* With upload->mutex: the part takes the place of another one, and its room is the
+ * upload's. */
+static void leave_room_locked(struct dg_part_put *part, const struct dg_part *former)
+{
+  struct dg_upload *upload = part->upload;
+  uint64_t freed = former && !former->is_native ? former->size_bytes : 0;
+
+  upload->file_bytes += part->room_bytes - freed;
+  part->room_bytes = freed; /* until part_free() */
 }
 
 static int make_file(struct dg_part_put *part, struct dg_error *err)
@@ -118,6 +142,7 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
   part->fd = -1;
   view = dg_engine_view(engine);
   part->size_max = view->snapshot->max_object_size;
+  part->room_max = view->snapshot->max_total_multipart_bytes;
   dg_view_unref(view);
   part->hashes = dg_hashes_new(checksum_kind);
   if (size_bytes != DG_TO_END && size_bytes > part->size_max) {
@@ -125,6 +150,7 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
     goto fail;
   }
   if (dg_native_part_open(engine, call, upload, part_no, size_bytes, &part->native, err) < 0 ||
+      (size_bytes != DG_TO_END && take_room(part, size_bytes, err) < 0) ||
       make_file(part, err) < 0)
     goto fail;
   *ret_part = part;
@@ -141,6 +167,8 @@ int dg_part_write(struct dg_part_put *part, const void *data, size_t len, struct
     return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "a part above max_object_size");
   if (part->size_hint != DG_TO_END && len > part->size_hint - part->size_bytes)
     return dg_fail(err, DG_E_INCOMPLETE_BODY, "the part is longer than announced");
+  if (part->size_hint == DG_TO_END && take_room(part, len, err) < 0)
+    return -1;
   dg_hashes_update(part->hashes, data, len);
   part->crc32c = dg_crc32c(part->crc32c, data, len);
   if (part->native) {
@@ -179,7 +207,10 @@ static int store(struct dg_part_put *part, const struct dg_part *row, struct dg_
   if (rc == 0) {
     gpointer key = GUINT_TO_POINTER(part->part_no);
 
-    g_free(g_tree_lookup(upload->parts, key));
+    struct dg_part *former = g_tree_lookup(upload->parts, key);
+
+    leave_room_locked(part, former);
+    g_free(former);
     g_tree_replace(upload->parts, key, g_memdup2(row, sizeof *row));
     g_clear_pointer(&part->path, g_free);
   }

@@ -138,6 +138,8 @@ static void set_gauges(struct dg_exchange *x)
                      : 0.0);
   dg_metrics_set(metrics, DG_METRIC_MULTIPART_UPLOADS_INFLIGHT, NULL, NULL,
                  (double)stats.uploads_inflight);
+  dg_metrics_set(metrics, DG_METRIC_MULTIPART_PART_BYTES, NULL, NULL,
+                 (double)stats.upload_part_bytes);
   dg_engine_quota_gauges(x->server->engine);
 }
 

@@ -98,4 +98,33 @@ def connections_beyond_the_cap_of_the_file_are_closed_at_once():
             connection.close()
 
 
+@case
+def parts_that_wait_on_disk_are_bounded_over_all_uploads():
+    other = Server(env={"DGP_MAX_TOTAL_MULTIPART_BYTES": str(10 << 20)})
+    s3 = other.client()
+    s3.create_bucket(Bucket="parts")
+    ids = [s3.create_multipart_upload(Bucket="parts", Key=key)["UploadId"] for key in "ab"]
+    def send(key, number, size):
+        return s3.upload_part(Bucket="parts", Key=key, UploadId=ids["ab".index(key)],
+                              PartNumber=number, Body=b"x" * size)
+    def waiting():
+        text = other.request("GET", "/_/metrics", sign=False).body.decode()
+        line, = [line for line in text.splitlines()
+                 if line.startswith("deltaglider_multipart_part_bytes ")]
+        return float(line.split()[1])
+    part = send("a", 1, 6 << 20)
+    same(error_of(send, "b", 1, 6 << 20), (503, "SlowDown"))
+    send("b", 1, 4 << 20)
+    other.kill()
+    other.start()
+    same(waiting(), 10 << 20)
+    same(error_of(send, "b", 2, 1), (503, "SlowDown"))
+    s3.complete_multipart_upload(Bucket="parts", Key="a", UploadId=ids[0], MultipartUpload={
+        "Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    send("b", 2, 6 << 20)
+    s3.abort_multipart_upload(Bucket="parts", Key="b", UploadId=ids[1])
+    same(waiting(), 0)
+    other.drop()
+
+
 main()

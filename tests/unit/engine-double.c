@@ -97,6 +97,7 @@ struct dg_snapshot *double_snapshot_new(const char *dir)
   snapshot->metadata_cache_bytes = double_settings.metadata_cache_bytes;
   snapshot->cache_bytes = double_settings.cache_bytes;
   snapshot->max_multipart_uploads = double_settings.max_uploads;
+  snapshot->max_total_multipart_bytes = double_settings.max_part_bytes;
   snapshot->multipart_idle_ttl_s = double_settings.idle_ttl_s;
   snapshot->bucket_defaults = (struct dg_bucket_config){
     .compression = true,

@@ -108,6 +108,7 @@ struct double_settings {
   double max_delta_ratio;
   enum dg_verify_reads verify_passthrough_reads;
   uint32_t max_uploads, idle_ttl_s;
+  uint64_t max_part_bytes; /* 0: no limit */
   /* Of the bucket double_limited alone; 0: none. */
   uint64_t quota_bytes, quota_objects;
   const char *alias;

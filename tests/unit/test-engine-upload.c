@@ -531,6 +531,61 @@ START_TEST(an_upload_that_ends_or_fails_to_begin_makes_room_for_another)
 }
 END_TEST
 
+static uint64_t waiting_bytes(void)
+{
+  struct dg_engine_stats stats;
+
+  dg_engine_stats(engine.engine, &stats);
+  return stats.upload_part_bytes;
+}
+
+START_TEST(parts_on_disk_are_bounded_together_and_counted_exactly)
+{
+  g_autoptr(GBytes) four = double_bytes(4000, 1), three = double_bytes(3000, 2);
+  g_autoptr(GBytes) one = double_bytes(1000, 3);
+  struct dg_part_result parts[2], unused;
+  struct dg_put_result result;
+  struct dg_part_put *open_part;
+  char first[33], second[33];
+
+  double_settings.max_part_bytes = 10000;
+  reopen();
+  assert_ok(create("first", DG_SUM_NONE, false, first));
+  assert_ok(create("second", DG_SUM_NONE, false, second));
+  assert_ok(send_part("first", first, 1, four, &parts[0]));
+  assert_ok(send_part("second", second, 1, four, &unused));
+  assert_code(send_part("second", second, 2, three, &unused), DG_E_SLOW_DOWN);
+  ck_assert_uint_eq(waiting_bytes(), 8000);
+  /* A smaller one in the place of a larger one, both on disk for a moment. */
+  assert_ok(send_part("second", second, 1, one, &unused));
+  ck_assert_uint_eq(waiting_bytes(), 5000);
+  reopen();
+  ck_assert_uint_eq(waiting_bytes(), 5000);
+  /* What is on its way counts, whether its size is known or not. */
+  assert_ok(dg_engine_part_open(engine.engine, &double_call, double_str("b"), double_str("first"),
+                                double_str(first), 2, DG_TO_END, DG_SUM_NONE, &open_part, &err));
+  assert_ok(dg_part_write(open_part, g_bytes_get_data(four, NULL), 4000, &err));
+  ck_assert_uint_eq(waiting_bytes(), 9000);
+  assert_code(send_part("second", second, 2, three, &unused), DG_E_SLOW_DOWN);
+  assert_code(dg_part_write(open_part, g_bytes_get_data(four, NULL), 4000, &err),
+              DG_E_SLOW_DOWN);
+  dg_part_abort(open_part);
+  ck_assert_uint_eq(waiting_bytes(), 5000);
+  /* After a start the sizes of former parts are known again. */
+  assert_ok(send_part("second", second, 1, three, &unused));
+  ck_assert_uint_eq(waiting_bytes(), 7000);
+  assert_ok(send_part("first", first, 2, three, &parts[1]));
+  ck_assert_uint_eq(waiting_bytes(), 10000);
+  assert_ok(complete("first", first, parts, 2, "", &result));
+  ck_assert_uint_eq(waiting_bytes(), 3000);
+  assert_ok(dg_engine_upload_abort(engine.engine, &double_call, double_str("b"),
+                                   double_str("second"), double_str(second), &err));
+  ck_assert_uint_eq(waiting_bytes(), 0);
+  reopen();
+  ck_assert_uint_eq(waiting_bytes(), 0);
+}
+END_TEST
+
 struct completer {
   struct dg_put_result result;
   struct dg_error error;
@@ -599,6 +654,7 @@ static Suite *upload_suite(void)
   tcase_add_test(cases, a_part_that_rots_is_found);
   tcase_add_test(cases, too_many_uploads_are_refused);
   tcase_add_test(cases, racing_creates_never_exceed_the_limit);
+  tcase_add_test(cases, parts_on_disk_are_bounded_together_and_counted_exactly);
   tcase_add_test(cases, an_upload_that_ends_or_fails_to_begin_makes_room_for_another);
   tcase_add_test(cases, identical_completes_share_one_commit);
   suite_add_tcase(suite, cases);
