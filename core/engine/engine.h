@@ -125,9 +125,9 @@ struct dg_get_request {
   int (*resolve)(void *receiver, const struct dg_object_info *info, struct dg_range *range,
                  struct dg_error *err);
   void *receiver;
-  /* NULL: waits for a reference that another request loads. Else set when it would
-   * have to, with DG_E_SLOW_DOWN: the caller repeats the call from where waiting
-   * holds up nobody. */
+  /* NULL: takes its time. Else set, with DG_E_SLOW_DOWN, when something large must be
+   * read first that other requests may want too (a reference, all of an object to check
+   * it): the caller repeats the call from where waiting holds up nobody. */
   bool *ret_deferred;
 };
 

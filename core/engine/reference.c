@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/internal.h"
 #include "core/engine/readers.h"
@@ -423,8 +424,11 @@ static int load(struct dg_refcache *cache, const struct dg_call *call, const str
                 struct dg_error *err)
 {
   struct dg_codec_ref_params params = {.struct_size = sizeof params, .cache_dir = cache->dir};
+  int number = dg_fault("engine.reference.load");
   int fd, rc;
 
+  if (number)
+    return dg_fail(err, dg_errno_code(number), "injected at engine.reference.load");
   if (find_file(cache, call, route, prefix, ref->name.sha256, &fd, &params.offset,
                 &params.size_bytes, err) < 0)
     return -1;
@@ -547,16 +551,12 @@ static int wait_loaded(struct dg_ref *ref, const struct dg_call *call, struct dg
 
 /* Uses what the table has. *ret_ref is NULL when it must be looked for again, as the
  * request that loaded it was ended. */
-static int use_found(struct dg_ref *ref, const struct dg_call *call, bool *ret_deferred,
-                     GSList **freed, struct dg_ref **ret_ref, struct dg_error *err)
+static int use_found(struct dg_ref *ref, const struct dg_call *call, GSList **freed,
+                     struct dg_ref **ret_ref, struct dg_error *err)
 {
   int rc;
 
   *ret_ref = NULL;
-  if (ref->loading && ret_deferred) {
-    *ret_deferred = true;
-    return dg_fail(err, DG_E_SLOW_DOWN, "another request loads the reference");
-  }
   if (ref->users++ == 0)
     g_queue_unlink(&ref->cache->idle, &ref->idle_link);
   rc = wait_loaded(ref, call, err);
@@ -589,12 +589,19 @@ int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
   while (rc == 0 && !ref) {
     struct dg_ref *found = find_locked(cache, &name);
 
-    if (!counted) {
-      *ret_hit = found && !found->loading;
-      counted = true;
-      count_look_locked(cache, *ret_hit);
+    bool at_hand = found && !found->loading;
+
+    if (!at_hand && ret_deferred) {
+      *ret_deferred = true;
+      rc = dg_fail(err, DG_E_SLOW_DOWN, "the reference is not at hand");
+      break;
     }
-    rc = found ? use_found(found, call, ret_deferred, &freed, &ref, err)
+    if (!counted) {
+      *ret_hit = at_hand;
+      counted = true;
+      count_look_locked(cache, at_hand);
+    }
+    rc = found ? use_found(found, call, &freed, &ref, err)
                : load_first(cache, call, route, permits, prefix, &name, &freed, &ref, err);
   }
   g_mutex_unlock(&cache->mutex);

@@ -31,8 +31,8 @@ void dg_refcache_free(struct dg_refcache *cache); /* every dg_ref closed; NULL i
 /* [worker] The reference of a deltaspace, whose content must have this SHA-256.
  * DG_E_NO_SUCH_KEY: there is none. DG_E_CORRUPT: it has another content.
  * *ret_hit: it was in memory.
- * ret_deferred: NULL, or set, with DG_E_SLOW_DOWN, when another request loads it and
- * this one would have to wait. Waits end with the call (DG_E_CANCELLED, _TIMEOUT). */
+ * ret_deferred: NULL, or set, with DG_E_SLOW_DOWN, when it would have to be loaded, or
+ * another request's load to be waited for. Waits end with the call (DG_E_CANCELLED, _TIMEOUT). */
 int dg_refcache_open(struct dg_refcache *cache, const struct dg_call *call,
                      const struct dg_route *route, struct dg_permits *permits,
                      struct dg_slice prefix, const uint8_t sha256[32], uint32_t purpose,

@@ -140,14 +140,10 @@ static int make_locked(struct dg_engine *engine, const struct dg_call *call, str
 
 /* Waits while another request counts. */
 static int wait_locked(struct dg_usage_cache *cache, const struct dg_call *call,
-                       bool *ret_deferred, struct dg_error *err)
+                       struct dg_error *err)
 {
   int rc = 0;
 
-  if (ret_deferred) {
-    *ret_deferred = true;
-    return dg_fail(err, DG_E_SLOW_DOWN, "another request counts");
-  }
   if (cache->waiting >= WAITERS_MAX)
     return dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for a count");
   cache->waiting++;
@@ -174,8 +170,11 @@ int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct
     found = find_locked(cache, name, cache->counting ? OLD_MS : cache->keep_ms, ret_usage);
     if (found)
       break;
-    if (cache->counting) {
-      rc = wait_locked(cache, call, ret_deferred, err);
+    if (ret_deferred) {
+      *ret_deferred = true;
+      rc = dg_fail(err, DG_E_SLOW_DOWN, "this has to be counted");
+    } else if (cache->counting) {
+      rc = wait_locked(cache, call, err);
     } else {
       rc = make_locked(engine, call, bucket, name, ret_usage, err);
       found = rc == 0;

@@ -156,12 +156,12 @@ static int begin(struct dg_verified *verified, const struct dg_call *call,
   while (rc == -2) {
     if (g_hash_table_contains(verified->good, name)) {
       rc = 1;
+    } else if (ret_deferred) {
+      *ret_deferred = true;
+      rc = dg_fail(err, DG_E_SLOW_DOWN, "all of the object has to be read");
     } else if (!g_hash_table_contains(verified->checking, name)) {
       g_hash_table_add(verified->checking, g_memdup2(name, sizeof *name));
       rc = 0;
-    } else if (ret_deferred) {
-      *ret_deferred = true;
-      rc = dg_fail(err, DG_E_SLOW_DOWN, "another request checks the object");
     } else if (dg_call_check(call, err) < 0) {
       rc = -1;
     } else {

@@ -94,7 +94,7 @@ struct dg_exchange {
   struct dg_response response;
   void *op;                     /* the handler's own state */
   bool may_defer;               /* finish() may set deferred: it is not in a bulk job yet */
-  bool deferred;                /* finish() would have to wait for another request */
+  bool deferred;                /* finish() would take long, or wait for another request */
   /* For the log line. */
   uint64_t bytes_sent;
   struct dg_error error;        /* code != 0: why it failed */

@@ -222,8 +222,9 @@ static void answer_error(struct dg_stream *stream, const struct dg_error *err)
   }
 }
 
-/* What waits for other requests may occupy most of the workers, never all: it goes
- * behind the others, and into the queue of bulk jobs. Its deadline stays. */
+/* What reads much that others want too, or waits for them, may occupy most of the
+ * workers, never all: it goes behind the others, and into the queue of bulk jobs. Its
+ * deadline stays. */
 static bool defer(struct dg_stream *stream)
 {
   if (!stream->x.deferred)

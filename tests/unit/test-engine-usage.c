@@ -143,10 +143,13 @@ START_TEST(while_one_counts_the_others_get_the_last_result)
 }
 END_TEST
 
-START_TEST(a_request_that_may_come_back_does_not_wait_for_a_count)
+START_TEST(a_request_that_may_come_back_neither_counts_nor_waits_for_a_count)
 {
-  struct asker counts = {0}, comes_back = {.defers = true};
+  struct asker counts = {0}, early = {.defers = true}, comes_back = {.defers = true};
 
+  start(&early, FAR_MS);
+  assert_failed(&early, DG_E_SLOW_DOWN);
+  ck_assert(early.deferred);
   double_store_hold(store, DOUBLE_HOLD_LISTS);
   start(&counts, FAR_MS);
   double_store_wait_held(store, 1);
@@ -168,7 +171,7 @@ static Suite *usage_suite(void)
   tcase_add_test(cases, few_wait_for_a_count_and_the_rest_is_asked_to_come_back);
   tcase_add_test(cases, a_wait_for_a_count_ends_with_its_own_request);
   tcase_add_test(cases, while_one_counts_the_others_get_the_last_result);
-  tcase_add_test(cases, a_request_that_may_come_back_does_not_wait_for_a_count);
+  tcase_add_test(cases, a_request_that_may_come_back_neither_counts_nor_waits_for_a_count);
   suite_add_tcase(suite, cases);
   return suite;
 }
