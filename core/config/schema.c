@@ -261,8 +261,26 @@ static const struct {
   {"RUST_LOG", "advanced.log_level, stronger than DGP_LOG_LEVEL.", FALSE},
 };
 
+static const struct dg_seconds_env seconds_env[] = {
+  {"DGP_S3_CONNECT_TIMEOUT_SECS", "s3", "connect_timeout",
+   "connect_timeout of backends of type s3 that do not set it. Default: 10"},
+  {"DGP_S3_READ_TIMEOUT_SECS", "s3", "read_timeout",
+   "read_timeout of backends of type s3 that do not set it. Default: 60"},
+  {"DGP_S3_OPERATION_ATTEMPT_TIMEOUT_SECS", "s3", "attempt_timeout",
+   "attempt_timeout of backends of type s3 that do not set it. Default: 300"},
+  {NULL, NULL, NULL, NULL},
+};
+
+const struct dg_seconds_env *dg_schema_seconds_env(void)
+{
+  return seconds_env;
+}
+
 gboolean dg_schema_is_known_env(const char *name)
 {
+  for (const struct dg_seconds_env *row = seconds_env; row->name; row++)
+    if (!strcmp(row->name, name))
+      return TRUE;
   for (size_t i = 0; i < G_N_ELEMENTS(other_env); i++)
     if (!strcmp(other_env[i].name, name))
       return TRUE;
@@ -301,6 +319,9 @@ void dg_schema_print_env(GString *out)
   for (size_t i = 0; i < G_N_ELEMENTS(other_env); i++)
     g_string_append_printf(out, "%s=%s\n    %s\n", other_env[i].name,
                            shown_env(i), other_env[i].help);
+  for (const struct dg_seconds_env *row = seconds_env; row->name; row++)
+    g_string_append_printf(out, "%s=%s\n    %s\n", row->name, or_empty(getenv(row->name)),
+                           row->help);
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
     const char *value = rows[i].env ? getenv(rows[i].env) : NULL;
 

@@ -57,6 +57,13 @@ const struct dg_option *dg_schema_options(enum dg_section section);
 const char *dg_schema_section_name(enum dg_section section);
 /* The environment variable of a row of those tables, or NULL. */
 const char *dg_schema_env(enum dg_section section, const struct dg_option *option);
+/* A variable in seconds that existing deployments have: it sets an option, a
+ * duration, of every backend of a type, unless the backend's entry does. */
+struct dg_seconds_env {
+  const char *name, *type, *option, *help;
+};
+/* Static; ends at name == NULL. */
+const struct dg_seconds_env *dg_schema_seconds_env(void);
 /* Does anything listen to this DGP_ variable? */
 gboolean dg_schema_is_known_env(const char *name);
 gboolean dg_schema_needs_restart(enum dg_section section, const struct dg_option *option);

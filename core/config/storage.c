@@ -51,6 +51,28 @@ static char *option_env(const char *instance, const char *option)
   return g_ascii_strup(name, -1);
 }
 
+/* The variables in seconds that all backends of a type hear. Before the file, which
+ * says more. */
+static int apply_seconds_env(const char *type, const struct dg_option *table,
+                             struct dg_config *config, struct dg_error *err)
+{
+  for (const struct dg_seconds_env *row = dg_schema_seconds_env(); row->name; row++) {
+    const char *seconds = getenv(row->name);
+    g_autofree char *text = seconds ? g_strconcat(seconds, "s", NULL) : NULL;
+    struct dg_error cause = {0};
+
+    if (!text || !*seconds || strcmp(row->type, type) != 0 ||
+        !dg_options_find(table, row->option))
+      continue;
+    if (seconds[strspn(seconds, "0123456789")])
+      return dg_fail(err, DG_E_CONFIG, "environment %s: '%.40s' is not a number of seconds",
+                     row->name, seconds);
+    if (dg_config_set(config, row->option, text, &cause) < 0)
+      return dg_fail(err, DG_E_CONFIG, "environment %s: %s", row->name, cause.detail);
+  }
+  return 0;
+}
+
 /* One instance's variables; a plugin with allow_local also hears the one for all. */
 static int apply_instance_env(const struct dg_load *load, struct dg_config *config,
                               const struct dg_option *table, struct dg_error *err)
@@ -116,6 +138,8 @@ static int fill_backend(const struct dg_load *load, const struct backend_source 
 {
   struct dg_error cause = {0};
 
+  if (!load->params->lint && apply_seconds_env(source->type, table, options, err) < 0)
+    return -1;
   if (dg_load_entry(load, DG_SECTION_BACKEND, table, source->path, source->map, options, err) < 0)
     return -1;
   if (source->data_dir && dg_config_set(options, "path", source->data_dir, err) < 0)

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -55,20 +54,12 @@ int dg_s3_check_call(const struct dg_call *call, struct dg_error *err)
   return 0;
 }
 
-/* An option, else an environment variable in seconds that deployments already
- * have, else a default. All in milliseconds. */
-static uint32_t timeout_ms(const struct dg_config *config, const char *option, const char *variable,
-                           uint32_t dflt_s)
+/* In milliseconds; 0 is no time at all, and means the default. */
+static uint32_t timeout_ms(const struct dg_config *config, const char *option, uint32_t dflt_s)
 {
   int64_t ms = config->get_int(config, option);
-  const char *text = getenv(variable);
-  guint64 seconds;
 
-  if (ms > 0)
-    return (uint32_t)MIN(ms, INT32_MAX);
-  if (text && g_ascii_string_to_unsigned(text, 10, 1, 86400, &seconds, NULL))
-    return (uint32_t)seconds * 1000u;
-  return dflt_s * 1000u;
+  return ms > 0 ? (uint32_t)MIN(ms, INT32_MAX) : dflt_s * 1000u;
 }
 
 static char *text_or_null(const struct dg_config *config, const char *name)
@@ -98,10 +89,9 @@ static int read_options(struct dg_s3 *s3, const struct dg_config *config, struct
     s3->spool_dir = g_strdup(s3->host->cache_dir ? s3->host->cache_dir : g_get_tmp_dir());
   if (access(s3->spool_dir, W_OK) < 0)
     return dg_fail(err, DG_E_CONFIG, "spool_dir '%s': %s", s3->spool_dir, g_strerror(errno));
-  s3->connect_timeout_ms = timeout_ms(config, "connect_timeout", "DGP_S3_CONNECT_TIMEOUT_SECS", 10);
-  s3->idle_timeout_ms = timeout_ms(config, "read_timeout", "DGP_S3_READ_TIMEOUT_SECS", 60);
-  s3->attempt_timeout_ms =
-    timeout_ms(config, "attempt_timeout", "DGP_S3_OPERATION_ATTEMPT_TIMEOUT_SECS", 300);
+  s3->connect_timeout_ms = timeout_ms(config, "connect_timeout", 10);
+  s3->idle_timeout_ms = timeout_ms(config, "read_timeout", 60);
+  s3->attempt_timeout_ms = timeout_ms(config, "attempt_timeout", 300);
   s3->attempts = (uint32_t)config->get_int(config, "attempts");
   s3->multipart_from = (uint64_t)config->get_int(config, "multipart_threshold");
   s3->part_bytes = MAX((uint64_t)config->get_int(config, "part_size"), PART_MIN_BYTES);

@@ -28,6 +28,7 @@ static const struct dg_option s3_options[] = {
   {.name = "access_key_id", .type = DG_OPT_STRING, .help = "Who."},
   {.name = "secret_access_key", .type = DG_OPT_SECRET, .help = "Prove it."},
   {.name = "allow_local", .type = DG_OPT_BOOL, .dflt = "false", .help = "Near."},
+  {.name = "read_timeout", .type = DG_OPT_DURATION, .max = 3600000, .help = "How long."},
   {.name = "part_size", .type = DG_OPT_SIZE, .dflt = "64MiB", .help = "How much."},
   {.name = NULL},
 };

@@ -258,6 +258,35 @@ START_TEST(verification_takes_truth_values_and_auto)
 }
 END_TEST
 
+START_TEST(timeouts_in_seconds_are_for_all_backends_of_their_type_that_set_none)
+{
+  static const char text[] = CREDENTIALS "storage:\n  backends:\n"
+                                         "    - {name: a, type: s3}\n"
+                                         "    - {name: b, type: s3, read_timeout: 5s}\n"
+                                         "    - {name: c, type: 'null'}\n";
+  g_autoptr(GString) shown = g_string_new(NULL);
+  struct dg_snapshot *s;
+  const struct dg_backend_config *a, *b;
+
+  g_setenv("DGP_S3_READ_TIMEOUT_SECS", "7", TRUE);
+  s = config_loaded(text);
+  a = s->backends->pdata[0];
+  b = s->backends->pdata[1];
+  ck_assert_int_eq(a->options->get_int(a->options, "read_timeout"), 7000);
+  ck_assert_int_eq(b->options->get_int(b->options, "read_timeout"), 5000);
+  ck_assert(!config_warned(s, "DGP_S3_READ_TIMEOUT_SECS"));
+  dg_snapshot_unref(s);
+  dg_schema_print_env(shown);
+  ck_assert_ptr_nonnull(strstr(shown->str, "\nDGP_S3_READ_TIMEOUT_SECS=7\n"));
+  g_setenv("DGP_S3_READ_TIMEOUT_SECS", "1m", TRUE);
+  config_refused(text, DG_E_CONFIG,
+                 "environment DGP_S3_READ_TIMEOUT_SECS: '1m' is not a number of seconds");
+  g_setenv("DGP_S3_READ_TIMEOUT_SECS", "86400", TRUE);
+  config_refused(text, DG_E_CONFIG, "environment DGP_S3_READ_TIMEOUT_SECS: ");
+  g_unsetenv("DGP_S3_READ_TIMEOUT_SECS");
+}
+END_TEST
+
 START_TEST(bucket_ratios_follow_the_rules)
 {
   struct dg_snapshot *s = config_loaded(
@@ -480,6 +509,7 @@ int main(void)
   tcase_add_test(load_case, what_a_variable_holds_is_text_whatever_it_looks_like);
   tcase_add_test(load_case, a_secret_may_come_from_a_file);
   tcase_add_test(load_case, several_backends_have_names_and_a_default);
+  tcase_add_test(load_case, timeouts_in_seconds_are_for_all_backends_of_their_type_that_set_none);
   tcase_add_test(load_case, bucket_ratios_follow_the_rules);
   tcase_add_test(load_case, verification_takes_truth_values_and_auto);
   tcase_add_test(load_case, a_missing_named_file_is_an_error_and_no_file_is_not);
