@@ -92,8 +92,8 @@ END_TEST
 START_TEST(each_of_many_mappings_is_told_apart)
 {
   enum { COUNT = 400 };
-  struct mapped mapped[COUNT];
-  struct dg_mapguard *guards[COUNT];
+  static struct mapped mapped[COUNT];
+  static struct dg_mapguard *guards[COUNT];
 
   for (unsigned round = 0; round < 2; round++) {
     for (unsigned i = 0; i < COUNT; i++) {
@@ -225,11 +225,16 @@ static void must_die(void (*deed)(void))
 
 START_TEST(other_faults_and_signals_do_what_they_did)
 {
+  struct sigaction now;
+
   must_die(fault_elsewhere);
   must_die(fault_after_removal);
   must_die(send_signal);
   ck_assert_int_eq(end_of(fault_elsewhere_with_a_handler), 7);
-  ck_assert_int_eq(end_of(send_what_is_ignored), 9);
+  /* Not with CK_FORK=no: by now the handler stands before what a child could set. */
+  ck_assert_int_eq(sigaction(SIGBUS, NULL, &now), 0);
+  if (!(now.sa_flags & SA_SIGINFO))
+    ck_assert_int_eq(end_of(send_what_is_ignored), 9);
 }
 END_TEST
 
