@@ -379,12 +379,12 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_spa
                      dg_quota_object(put->size_bytes), &change, err) < 0)
     goto out;
   dg_put_set_created(meta, &found);
-  dg_metacache_write_begin(put->engine->metacache, put->bucket, put->key);
+  dg_metacache_write_begin(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
   rc = store(put, meta, space, result, err);
   if (rc == 0)
     rc = remove_other(put, &found, result->variant, err);
   dg_quota_end(&change, rc == 0);
-  dg_metacache_write_end(put->engine->metacache, put->bucket, put->key);
+  dg_metacache_write_end(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
 out:
   dg_found_clear(&found);
   return rc;
