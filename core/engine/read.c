@@ -23,6 +23,7 @@ struct look {
   struct dg_route route;
   uint64_t ticket;
   struct dg_meta *meta;      /* owned; NULL: no such object */
+  bool unconfirmed;          /* meta is remembered, and whoever opens it sees whether it holds */
   GBytes *body;              /* owned; the whole plaintext, from the cache */
   struct dg_reader *reader;  /* owned; over the whole of a passthrough, when it came for free */
   bool *ret_deferred;        /* of the request; may be NULL */
@@ -35,6 +36,7 @@ static void look_reset(struct look *look)
   dg_reader_close(look->reader);
   look->meta = NULL;
   look->reader = NULL;
+  look->unconfirmed = false;
 }
 
 static void look_clear(struct look *look)
@@ -120,21 +122,41 @@ static int look_while_shared(struct dg_engine *engine, const struct dg_call *cal
 
 /* ---- As the only server -------------------------------------------------------------- */
 
-/* From the cache, confirmed by the backend when it is no longer fresh. */
-static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, struct look *look)
+static bool is_confirmed(const struct dg_call *call, const struct look *look,
+                         const struct dg_meta *meta)
 {
-  struct dg_cached cached = {0};
+  struct dg_item item = dg_route_item(&look->route, look->key, meta->variant);
   bool same = false;
   struct dg_error err;
 
+  return dg_backend_validate(look->route.backend, call, &item, meta->validator, &same, &err) == 0 &&
+         same;
+}
+
+/* Opening it tells which version it is: to ask before would be a second round trip. */
+static bool is_confirmed_by_opening(const struct look *look, const struct dg_cached *cached)
+{
+  const struct dg_meta *meta = cached->meta;
+
+  if (cached->body || meta->file_size == 0)
+    return false;
+  return dg_meta_is_delta(meta) ||
+         (meta->stored_size == meta->file_size &&
+          look->route.policy->verify_passthrough_reads != DG_VERIFY_ON);
+}
+
+/* From the cache, confirmed by the backend when it is no longer fresh. */
+static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, struct look *look,
+                          bool opens)
+{
+  struct dg_cached cached = {0};
+
   if (!get_cached(engine, look, &cached))
     return false;
-  if (!cached.fresh) {
-    struct dg_item item = dg_route_item(&look->route, look->key, cached.meta->variant);
-
-    if (dg_backend_validate(look->route.backend, call, &item, cached.meta->validator, &same,
-                            &err) < 0 ||
-        !same) {
+  if (!cached.fresh && opens && is_confirmed_by_opening(look, &cached)) {
+    look->unconfirmed = true;
+  } else if (!cached.fresh) {
+    if (!is_confirmed(call, look, cached.meta)) {
       dg_cached_clear(&cached);
       return false;
     }
@@ -198,7 +220,7 @@ static int look_up(struct dg_engine *engine, const struct dg_call *call, struct 
     if (look_while_shared(engine, call, look, use_cache, with_reader, err) < 0)
       return -1;
   } else {
-    if (use_cache && look_in_cache(engine, call, look))
+    if (use_cache && look_in_cache(engine, call, look, with_reader))
       return 0;
     if (look_in_backend(call, look, with_reader, err) < 0)
       return -1;
@@ -490,9 +512,9 @@ static int get_once(struct dg_engine *engine, const struct dg_call *call,
   dg_object_info_fill(&info, look->meta);
   range = (struct dg_range){0, info.size_bytes};
   if (request->resolve && request->resolve(request->receiver, &info, &range, err) < 0) {
-    *ret_refused = true;
     dg_object_info_clear(&info);
-    return -1;
+    *ret_refused = !look->unconfirmed || is_confirmed(call, look, look->meta);
+    return *ret_refused ? -1 : dg_fail(err, DG_E_NO_SUCH_KEY, "the object changed meanwhile");
   }
   g_assert(range.offset <= info.size_bytes && range.length <= info.size_bytes - range.offset);
   if (open_bytes(engine, call, look, range, ret_reader, &info.cache_hit, err) < 0) {

@@ -6,7 +6,7 @@ costs in requests."""
 import threading
 from standins import *
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 upstream = Upstream()
 faulty = Faulty(upstream.port)
 v = versions(400000, 4)
@@ -271,6 +271,40 @@ def a_listing_asks_only_for_what_it_does_not_know():
     page = server.client().list_objects_v2(Bucket=b, MaxKeys=5)
     same((len(page["Contents"]), page["IsTruncated"]), (5, True))
     assert passed("HeadObject") <= 8, "a page of 5 rows asked for %d" % passed("HeadObject")
+
+
+@case
+def what_is_known_is_opened_without_a_look():
+    """Opening it tells whether it is still the same."""
+    b = bucket("known")
+    old, new = body(400 * KIB, 1), body(500 * KIB, 2)
+    versions = [body(600 * KIB, 3)]
+    versions.append(versions[0][:300 * KIB] + b"!" + versions[0][300 * KIB:])
+    put(b, "big.bin", old)
+    put(b, "d/app-1.zip", versions[0])
+    put(b, "d/app-2.zip", versions[1])
+    for key, data in (("big.bin", old), ("d/app-2.zip", versions[1])):
+        assert get(b, key).body == data
+        time.sleep(1.2)  # so long it is believed without any question
+        faulty.forget()
+        assert get(b, key).body == data
+        same((passed("HeadObject"), passed("GetObject")), (0, 1), key)
+        time.sleep(1.2)
+        faulty.forget()
+        tag = get(b, key, **{"Range": "bytes=5-9"}).headers["ETag"]
+        same(passed("HeadObject"), 0, "a range of " + key)
+        time.sleep(1.2)
+        same(get(b, key, **{"If-None-Match": tag}).status, 304)
+    up.put_object(Bucket=b, Key="big.bin", Body=new)
+    time.sleep(1.2)
+    answer = get(b, "big.bin", **{"If-None-Match": '"%s"' % hashlib.md5(old).hexdigest()})
+    same((answer.status, answer.body == new), (200, True))
+    up.put_object(Bucket=b, Key="big.bin", Body=old)
+    time.sleep(1.2)
+    assert get(b, "big.bin").body == old
+    up.delete_object(Bucket=b, Key="big.bin")
+    time.sleep(1.2)
+    same(get(b, "big.bin").status, 404)
 
 
 @case
