@@ -135,6 +135,9 @@ static enum answer ask(const struct look *look, const struct dg_named_backend *n
   if (err.code == DG_E_NO_SUCH_BUCKET || err.code == DG_E_INVALID_BUCKET_NAME)
     return LACKS_IT;
   dg_health_suspect(named->health, err.code);
+  /* Somebody else's or ours, and kept from us: a list of ours can tell. */
+  if (err.code == DG_E_BACKEND_DENIED)
+    dg_health_buckets_keep(named->health);
   if (err.code != DG_E_TIMEOUT)
     return CANNOT_SAY;
   if (dg_time_mono_ms() >= until_ms)
@@ -151,7 +154,8 @@ static int fail_away(const struct look *look, size_t index, struct dg_error *err
 
 /* Asks one after the other, the default backend first. A backend that cannot say
  * keeps the bucket: an outage must not move it. Unless it was found elsewhere before,
- * or this backend did not have it when it last listed what it has. */
+ * or this backend did not have it when it last listed what it has, and has not shown
+ * it since. */
 static int ask_all(const struct look *look, size_t *ret_index, struct dg_error *err)
 {
   struct dg_route_cache *routes = look->engine->routes;
@@ -162,6 +166,8 @@ static int ask_all(const struct look *look, size_t *ret_index, struct dg_error *
     size_t index = dg_route_turn(i, default_index);
     struct dg_health *health = look->view->backends[index].health;
     enum answer answer = ask(look, &look->view->backends[index]);
+    size_t found;
+    bool was_found;
 
     if (i == 0)
       of_default = answer;
@@ -172,11 +178,14 @@ static int ask_all(const struct look *look, size_t *ret_index, struct dg_error *
       *ret_index = index;
       return 0;
     }
-    if (answer == LACKS_IT || dg_health_lacks_bucket(health, look->bucket))
+    if (answer == LACKS_IT)
       continue;
-    if (recall(routes, look->view, look->bucket, /* fresh= */ false, ret_index))
+    was_found = recall(routes, look->view, look->bucket, /* fresh= */ false, &found);
+    if (!(was_found && found == index) && dg_health_lacks_bucket(health, look->bucket))
+      continue;
+    *ret_index = was_found ? found : index;
+    if (was_found)
       return 0;
-    *ret_index = index;
     return answer == IS_AWAY ? fail_away(look, index, err) : 0;
   }
   *ret_index = default_index;

@@ -97,7 +97,8 @@ static int simple(struct dg_s3 *s3, const struct dg_call *call, const char *meth
 
 /* A HEAD was denied, which has no words. Something that has them: is it this bucket
  * that is kept from us, or do our credentials no longer hold? err says so: it must
- * be an error either way. */
+ * be an error either way. Never that there is no bucket, unless the upstream says
+ * that: a policy may keep our own from us, and others would make it elsewhere. */
 static void ask_why(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                     struct dg_error *err)
 {
@@ -108,11 +109,8 @@ static void ask_why(struct dg_s3 *s3, const struct dg_call *call, struct dg_slic
   dg_s3_request_init(&request, "GET", bucket, DG_SLICE(""));
   dg_s3_request_query(&request, "location", DG_SLICE(""));
   dg_s3_answer_init(&answer);
-  if (dg_s3_run(s3, call, &request, &answer, &cause) < 0) {
+  if (dg_s3_run(s3, call, &request, &answer, &cause) < 0)
     *err = cause;
-    if (strcmp(answer.code, "AccessDenied") == 0)
-      err->code = DG_E_NO_SUCH_BUCKET;
-  }
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);
 }
@@ -144,12 +142,15 @@ int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_
 {
   g_autofree char *where = NULL;
   struct dg_s3_answer answer;
+  bool was_denied;
   int rc;
 
   /* Creating one's own bucket twice is a success on some upstreams. */
   if (dg_s3_bucket_head(s3, call, bucket, err) == 0)
     return dg_fail(err, DG_E_BUCKET_EXISTS, "bucket '%.*s' exists", DG_SLICE_ARG(bucket));
-  if (err->code != DG_E_NO_SUCH_BUCKET)
+  /* Denied: it may be somebody else's, and only a PUT is told so. */
+  was_denied = err->code == DG_E_BACKEND_DENIED;
+  if (err->code != DG_E_NO_SUCH_BUCKET && !was_denied)
     return -1;
   if (strcmp(s3->region, "us-east-1") != 0)
     where = g_strdup_printf("<CreateBucketConfiguration "
@@ -159,6 +160,9 @@ int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_
                             s3->region);
   rc = simple(s3, call, "PUT", bucket, dg_slice_str(where ? where : ""), &answer, err);
   dg_s3_answer_clear(&answer);
+  /* A success tells nothing when it was ours all along: can it be seen now? */
+  if (rc == 0 && was_denied)
+    return dg_s3_bucket_head(s3, call, bucket, err);
   if (rc == 0)
     remember(s3, bucket);
   return rc;

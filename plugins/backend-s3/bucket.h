@@ -10,9 +10,8 @@ int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_
                         struct dg_error *err);
 int dg_s3_bucket_delete(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                         struct dg_error *err);
-/* A bucket that is denied to us, while we are known, counts as absent: in a
- * namespace that many share it is somebody else's, and another backend may have
- * ours. */
+/* DG_E_BACKEND_DENIED for a bucket that is denied to us: it may be ours, or, in a
+ * namespace that many share, somebody else's. */
 int dg_s3_bucket_head(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_error *err);
 int dg_s3_bucket_list(struct dg_s3 *s3, const struct dg_call *call, dg_bucket_row_fn row,

@@ -20,6 +20,7 @@ struct shelf {
   int64_t created_at_s;
   int32_t code;  /* what it fails with; 0: it works */
   bool stalls;   /* it waits for the call's deadline */
+  bool denies_heads;
   uint32_t heads;
   struct dg_backend *backend;
   struct dg_health *health;
@@ -58,6 +59,8 @@ static int shelf_bucket_head(void *self, const struct dg_call *call, struct dg_s
   g_mutex_lock(&shelf->mutex);
   shelf->heads++;
   g_mutex_unlock(&shelf->mutex);
+  if (shelf->denies_heads)
+    return dg_fail(err, DG_E_BACKEND_DENIED, "as told");
   if (behave(shelf, call, err) < 0)
     return -1;
   return has_name(shelf, bucket) ? 0 : dg_fail(err, DG_E_NO_SUCH_BUCKET, "no such bucket");
@@ -289,6 +292,19 @@ START_TEST(an_error_keeps_the_bucket)
 }
 END_TEST
 
+START_TEST(a_bucket_that_is_denied_stays_unless_the_list_lacks_it)
+{
+  g_autoptr(GString) out = g_string_new(NULL);
+
+  first.names[0] = "a";
+  first.denies_heads = true;
+  assert_code(head("a"), DG_E_BACKEND_DENIED);
+  ck_assert_int_eq(list(out), 0);
+  assert_code(head("a"), DG_E_BACKEND_DENIED);
+  assert_code(head("somebodys"), DG_E_NO_SUCH_BUCKET);
+}
+END_TEST
+
 START_TEST(a_backend_that_stalls_costs_one_look_and_not_the_request)
 {
   tell(&main_shelf, 0, true);
@@ -312,6 +328,7 @@ static Suite *route_suite(void)
   tcase_add_test(cases, nobody_guesses_where_a_bucket_is);
   tcase_add_test(cases, a_bucket_that_the_backend_did_not_list_is_looked_for_on_the_others);
   tcase_add_test(cases, an_error_keeps_the_bucket);
+  tcase_add_test(cases, a_bucket_that_is_denied_stays_unless_the_list_lacks_it);
   tcase_add_test(cases, a_backend_that_stalls_costs_one_look_and_not_the_request);
   suite_add_tcase(suite, cases);
   return suite;
