@@ -138,6 +138,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   s3->host = host;
   s3->name = g_strdup(config->instance_name);
   if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    g_free(s3->name);
     g_free(s3);
     return dg_fail(err, DG_E_INTERNAL, "libcurl cannot be initialised");
   }
