@@ -143,19 +143,48 @@ static void undo(struct commit *commit, const char *name)
   (void)fsync(commit->dir_fd);
 }
 
+/* Unlinks the file of that name if it is the item's. A literal name may be
+ * given to another key between look and unlink: choose() moves the file away
+ * under layout_lock, so both happen under it. superseded: the item stays, under
+ * a better name. Returns 0, ENOENT if there was nothing of the item's, or
+ * another errno. */
+static int unlink_ours(struct dg_fs *fs, const struct dg_fs_place *place,
+                       const struct dg_fs_names *names, unsigned number, int dir_fd,
+                       bool superseded)
+{
+  const char *name = names->name[number];
+  bool literal = names->accept[number] == DG_FS_LITERAL;
+  struct stat stat;
+  int errnum = 0, fd;
+
+  if (literal)
+    (void)pthread_mutex_lock(&fs->layout_lock);
+  fd = dg_fs_open_entry(fs, dir_fd, name, names->accept[number], place->role, place->name, &stat);
+  if (fd < 0) {
+    errnum = errno;
+  } else {
+    (void)close(fd);
+    if (superseded)
+      (void)atomic_fetch_add(&fs->name_changes, 1);
+    else
+      errnum = dg_fs_step(fs, "fs.remove.unlink");
+    if (!errnum && unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
+      errnum = errno;
+  }
+  if (literal)
+    (void)pthread_mutex_unlock(&fs->layout_lock);
+  return errnum;
+}
+
 /* Copies under names of lower preference are older: nobody looks at them as
- * long as the new one is there, but they must not come back after it. */
+ * long as the new one is there, but they must not come back after it. The
+ * least preferred first: a literal one may be on its way to a better name. */
 static void drop_superseded(const struct commit *commit)
 {
-  for (unsigned i = 0; i < commit->names.count; i++) {
-    enum occupant who;
-    struct dg_error ignored;
-
-    if (i != commit->chosen && occupant(commit, i, &who, &ignored) == 0 && who == OURS) {
-      (void)atomic_fetch_add(&commit->fs->name_changes, 1);
-      (void)unlinkat(commit->dir_fd, commit->names.name[i], 0);
-    }
-  }
+  for (unsigned i = commit->names.count; i-- > 0;)
+    if (i != commit->chosen)
+      (void)unlink_ours(commit->fs, commit->place, &commit->names, i, commit->dir_fd,
+                        /* superseded= */ true);
 }
 
 /* One try: 0, -1 with err, or 1 when the directory vanished or changed. */
@@ -251,21 +280,10 @@ static int remove_in_dir(struct dg_fs *fs, const struct dg_fs_place *place,
   int errnum = 0;
 
   for (unsigned i = names->count; i-- > 0;) {
-    struct stat stat;
-    int fd = dg_fs_open_entry(fs, dir_fd, names->name[i], names->accept[i], place->role,
-                              place->name, &stat);
-
-    if (fd < 0 && errno != ENOENT)
-      return dg_fs_fail(err, errno, "open '%s'", names->name[i]);
-    if (fd < 0)
-      continue;
-    (void)close(fd);
-    errnum = dg_fs_step(fs, "fs.remove.unlink");
-    if (!errnum && unlinkat(dir_fd, names->name[i], 0) < 0 && errno != ENOENT)
-      errnum = errno;
-    if (errnum)
+    errnum = unlink_ours(fs, place, names, i, dir_fd, /* superseded= */ false);
+    if (errnum && errnum != ENOENT)
       return dg_fs_fail(err, errnum, "remove '%s'", names->name[i]);
-    found = true;
+    found |= errnum == 0;
   }
   if (found) {
     errnum = dg_fs_step(fs, "fs.remove.syncdir");

@@ -69,7 +69,8 @@ struct dg_fs {
   atomic_uint_fast64_t next_temp; /* numbers the temporaries */
   _Atomic int64_t last_stamp_ns;  /* newest modification time handed out */
 
-  /* Guards the decision which name a new directory gets, and relocations.
+  /* Guards the decision which name a new directory gets, relocations, and the
+   * removal of files under literal names, which these would move.
    * Taken after a bucket lock, before nothing. */
   pthread_mutex_t layout_lock;
   atomic_int unsynced_dirs; /* directories made but not durable yet; see path.c */

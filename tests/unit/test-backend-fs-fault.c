@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <glib.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -450,6 +452,53 @@ START_TEST(deleting_a_bucket_never_takes_an_acknowledged_object)
 }
 END_TEST
 
+/* A PUT of `.a` in a thread of its own, begun while `%2Ea` is being removed. */
+static struct {
+  pthread_t thread;
+  bool begun;
+  gint done;
+  int rc;
+} meanwhile;
+
+static void *put_escaped(void *unused)
+{
+  struct dg_error err = {0};
+
+  (void)unused;
+  meanwhile.rc = fs_put(fixture, ".a", DG_VARIANT_PASSTHROUGH, "escaped", 7, &err);
+  g_atomic_int_set(&meanwhile.done, 1);
+  return NULL;
+}
+
+/* Between look and unlink. The PUT is given time to finish here, if nothing
+ * holds it back. */
+static int32_t begin_put(const struct dg_host *host, const char *step)
+{
+  (void)host;
+  if (strcmp(step, "fs.remove.unlink") != 0 || meanwhile.begun)
+    return 0;
+  meanwhile.begun = true;
+  ck_assert_int_eq(pthread_create(&meanwhile.thread, NULL, put_escaped, NULL), 0);
+  for (unsigned i = 0; i < 300 && !g_atomic_int_get(&meanwhile.done); i++)
+    g_usleep(1000);
+  return 0;
+}
+
+START_TEST(removing_a_literal_name_never_takes_the_key_that_escapes_to_it)
+{
+  struct dg_error err = {0};
+
+  fs_drop_file(fixture, "bkt/deltaspaces/%2Ea", "literal", NULL);
+  fixture->host.fault = begin_put;
+  ck_assert_int_eq(fs_remove(fixture, "%2Ea", DG_VARIANT_PASSTHROUGH, &err), 0);
+  ck_assert(meanwhile.begun);
+  ck_assert_int_eq(pthread_join(meanwhile.thread, NULL), 0);
+  ck_assert_int_eq(meanwhile.rc, 0);
+  fs_must_hold(fixture, ".a", "escaped");
+  fs_must_lack(fixture, "%2Ea");
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("backend-fs: faults");
@@ -473,6 +522,7 @@ int main(void)
   tcase_add_test(memory, a_and_what_lies_below_a_are_made_at_the_same_time);
   tcase_add_test(memory, an_object_that_changes_its_name_on_disk_is_never_missed);
   tcase_add_test(memory, a_reader_sees_an_object_all_the_while_it_moves);
+  tcase_add_test(memory, removing_a_literal_name_never_takes_the_key_that_escapes_to_it);
   tcase_add_test(memory, deleting_a_bucket_never_takes_an_acknowledged_object);
   suite_add_tcase(suite, tcase);
   suite_add_tcase(suite, memory);
