@@ -52,9 +52,8 @@ struct outcome {
   char etag[136];
 };
 
-/* Is it the condition that is refused, and not who we are, or all there is? A 403
- * may be a policy's, about the header or about the name: one server alone can do
- * without the condition, and its own PUT will tell if it is more than that. */
+/* Can it be the condition that is refused, and not who we are? A 403 may be a
+ * policy's, about the header, which one server alone can do without. */
 static bool is_refusal(const struct dg_s3 *s3, const struct dg_s3_answer *answer,
                        const struct dg_error *err)
 {
@@ -74,7 +73,7 @@ static bool is_refusal(const struct dg_s3 *s3, const struct dg_s3_answer *answer
   }
 }
 
-/* Refusals of the condition are no failure. */
+/* Refusals of the condition are no failure; those of a plain request are. */
 static int send_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_slice name, const struct attempt *attempt,
                       struct outcome *ret_outcome, struct dg_error *err)
@@ -99,7 +98,7 @@ static int send_probe(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   ret_outcome->status = answer.status;
   ret_outcome->date_s = answer.date_s;
   (void)g_strlcpy(ret_outcome->etag, answer.etag, sizeof ret_outcome->etag);
-  if (rc < 0 && (is_refusal(s3, &answer, err) ||
+  if (rc < 0 && (((attempt->header || attempt->signed_at_s) && is_refusal(s3, &answer, err)) ||
                  (attempt->signed_at_s && answer.status >= 400 && answer.status < 500)))
     rc = 0;
   dg_s3_request_clear(&request);
@@ -122,6 +121,20 @@ static bool was_taken(const struct outcome *outcome)
 
 static const struct attempt if_absent = {"PUT", "if-none-match", "*", 0};
 
+/* Refused with the condition: because of it, if it is taken without. Else it is the
+ * bucket, the name or the encryption that is refused, and nothing is known. */
+static int try_plain(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice name, enum proof *ret_proof, struct dg_error *err)
+{
+  const struct attempt plain = {"PUT", NULL, NULL, 0};
+  struct outcome outcome;
+
+  if (send_probe(s3, call, bucket, name, &plain, &outcome, err) < 0)
+    return -1;
+  *ret_proof = IGNORED;
+  return 0;
+}
+
 static int try_absent(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                       struct dg_slice name, struct outcome *ret_first, enum proof *ret_proof,
                       struct dg_error *err)
@@ -131,13 +144,13 @@ static int try_absent(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   if (send_probe(s3, call, bucket, name, &if_absent, ret_first, err) < 0)
     return -1;
   s3->conditions->status = ret_first->status;
-  if (!was_stored(ret_first)) {
-    *ret_proof = IGNORED;
-    return 0;
-  }
+  if (!was_stored(ret_first))
+    return try_plain(s3, call, bucket, name, ret_proof, err);
   if (send_probe(s3, call, bucket, name, &if_absent, &second, err) < 0)
     return -1;
   s3->conditions->status = second.status;
+  if (!was_stored(&second))
+    return try_plain(s3, call, bucket, name, ret_proof, err);
   *ret_proof = second.status == 412 ? OBEYED : IGNORED;
   return 0;
 }
@@ -228,8 +241,7 @@ static int try_out_locked(struct dg_s3 *s3, const struct dg_call *call, struct d
     conditions->sharing = IGNORED;
     conditions->missing = "it does not obey If-None-Match: * on a PUT";
   }
-  if (was_stored(&first) || rc < 0)
-    (void)send_probe(s3, call, bucket, name, &removal, &ignored, &cause);
+  (void)send_probe(s3, call, bucket, name, &removal, &ignored, &cause);
   return rc;
 }
 

@@ -11,8 +11,9 @@ struct dg_s3_conditions *dg_s3_conditions_new(void);
 void dg_s3_conditions_free(struct dg_s3_conditions *conditions); /* NULL is fine */
 
 /* [worker] *ret_yes: `If-None-Match: *` on a PUT keeps what is there. An upstream
- * that refuses the header lacks it, like one that ignores it. Fails only when the
- * upstream cannot be asked; the next caller tries again. */
+ * that refuses the header lacks it, like one that ignores it. Fails when the
+ * upstream cannot be asked, or refuses the PUT without the header, too: then it is
+ * this bucket, or a policy; the next caller tries again. */
 int dg_s3_conditions_proven(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                             bool *ret_yes, struct dg_error *err);
 

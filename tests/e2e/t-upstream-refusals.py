@@ -220,6 +220,23 @@ def an_outage_says_nothing_about_conditions():
 
 
 @case
+def a_denied_probe_says_nothing_about_conditions():
+    bucket("read-only")
+    name = bucket("writable")
+    server = start()
+    for status, code in ((403, "AccessDenied"), (400, "InvalidRequest"), (400, "Odd")):
+        faulty.break_it({"fault": "status", "op": "PutObject", "status": status, "code": code})
+        assert server.request("PUT", "/read-only/1.zip", body=v[0]).status >= 400
+    faulty.heal()
+    faulty.forget()
+    put(server, "/%s/1.zip" % name, v[0])
+    assert "s3.conditions.missing" not in server.log()
+    same([row["status"] for row in faulty.log() if "_cwprobe" in row["key"]], [200, 412, 204])
+    assert get(server, "/%s/1.zip" % name) == v[0]
+    server.stop()
+
+
+@case
 def several_servers_are_refused_where_conditions_are():
     bucket("several")
     refuse_conditions(400, "InvalidRequest")
