@@ -17,6 +17,7 @@
 #define MAGIC UINT64_C(0x3158444953464744) /* "DGFSIDX1", little-endian */
 #define BUFFER_BYTES (256u * 1024u)
 #define ROW_HEAD 5u
+#define TEXT_MAX 4096u /* no segment, no name is as long */
 
 struct dg_indexfile_header {
   uint64_t magic;
@@ -261,7 +262,12 @@ const struct dg_indexfile_stamp *dg_indexfile_stamp(const struct dg_indexfile *f
 
 bool dg_indexfile_is_hurt(const struct dg_indexfile *file)
 {
-  return dg_mapguard_is_hurt(file->guard);
+  struct stat stat;
+
+  /* Zeros stand for what is cut from the last page; only what lies beyond it
+   * faults. */
+  return dg_mapguard_is_hurt(file->guard) || fstat(file->fd, &stat) < 0 ||
+         (uint64_t)stat.st_size != file->header.file_size;
 }
 
 uint64_t dg_indexfile_count(const struct dg_indexfile *file)
@@ -271,14 +277,21 @@ uint64_t dg_indexfile_count(const struct dg_indexfile *file)
 
 struct dg_fs_entry dg_indexfile_at(const struct dg_indexfile *file, uint64_t number)
 {
-  uint64_t at = file->offsets[number];
-  const uint8_t *row = file->map + at;
-  const char *text = (const char *)row + ROW_HEAD;
+  static const struct dg_fs_entry none = {{"", 0}, {"", 0}, 0};
+  uint64_t at = file->offsets[number], end = file->header.offsets_at;
+  const uint8_t *row;
+  const char *text;
   uint16_t lengths[2];
 
-  if (at == 0) /* zeros, since the file is hurt: the header is no row */
-    return (struct dg_fs_entry){{"", 0}, {"", 0}, 0};
+  /* What was sound at first may be zeros by now, or an offset cut in two. */
+  if (at < BODY_AT || at > end - ROW_HEAD)
+    return none;
+  row = file->map + at;
+  text = (const char *)row + ROW_HEAD;
   memcpy(lengths, row, sizeof lengths);
+  if (lengths[0] > TEXT_MAX || lengths[1] > TEXT_MAX ||
+      end - at - ROW_HEAD < (uint64_t)lengths[0] + lengths[1])
+    return none;
   return (struct dg_fs_entry){{text, lengths[0]}, {text + lengths[0], lengths[1]}, row[4]};
 }
 

@@ -230,6 +230,18 @@ START_TEST(a_damaged_index_is_rebuilt)
 }
 END_TEST
 
+/* Of the one kept file. */
+static off_t index_file_size(void)
+{
+  GDir *dir = g_dir_open(fixture->cache, 0, NULL);
+  g_autofree char *path = g_build_filename(fixture->cache, g_dir_read_name(dir), NULL);
+  struct stat stat;
+
+  g_dir_close(dir);
+  ck_assert_int_eq(lstat(path, &stat), 0);
+  return stat.st_size;
+}
+
 /* Cuts every kept file, while it is mapped. */
 static void cut_index_files(off_t size)
 {
@@ -272,6 +284,24 @@ START_TEST(an_index_cut_short_while_in_use_is_rebuilt)
     ck_assert_uint_eq(count_rows(more), 8 * MANY + 1);
   }
   ck_assert_int_eq(fs_remove(fixture, "b", DG_VARIANT_PASSTHROUGH, &err), 0);
+}
+END_TEST
+
+/* Nothing faults: the kernel has zeros for the rest of the last page. */
+START_TEST(an_index_cut_by_a_few_bytes_while_in_use_is_rebuilt)
+{
+  g_autofree char *rows = NULL;
+
+  fill("", MANY);
+  rows = list_all(1000);
+  for (unsigned cut = 1; cut <= 8; cut++) {
+    g_autofree char *again = NULL;
+
+    cut_index_files(index_file_size() - (off_t)cut);
+    again = list_all(1000);
+    ck_assert_str_eq(again, rows);
+    ck_assert_uint_eq(stats().scans, 1 + cut);
+  }
 }
 END_TEST
 
@@ -400,6 +430,7 @@ int main(void)
   tcase_add_test(tcase, a_kept_index_is_used_after_a_restart_unless_the_directory_changed);
   tcase_add_test(tcase, a_damaged_index_is_rebuilt);
   tcase_add_test(tcase, an_index_cut_short_while_in_use_is_rebuilt);
+  tcase_add_test(tcase, an_index_cut_by_a_few_bytes_while_in_use_is_rebuilt);
   tcase_add_test(tcase, without_watches_changes_are_seen_by_the_directory_times);
   tcase_add_test(tcase, escaped_names_in_a_large_directory_come_and_go);
   tcase_add_test(tcase, many_changes_are_folded_in);
