@@ -169,6 +169,22 @@ static struct dg_credentials *credentials_of(const struct dg_snapshot *snapshot)
   return credentials;
 }
 
+/* Where each look at the storage is a round trip, threads wait more than they work. */
+static uint32_t worker_count(const struct dg_snapshot *snapshot,
+                             const struct dg_deployment *deployment)
+{
+  uint32_t least = 4 * g_get_num_processors();
+  size_t count;
+  const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
+
+  if (snapshot->worker_threads > 0)
+    return snapshot->worker_threads;
+  for (size_t i = 0; i < count; i++)
+    if (!dg_backend_has(backends[i].backend, DG_CAP_LOCAL_FILE))
+      return MAX(REMOTE_WORKERS, least);
+  return MAX(LOCAL_WORKERS, least);
+}
+
 /* Borrows from the deployment, and forgets the snapshot's secrets: who needs one has it.
  * The requests' credentials go with the view, so that none meets the keys of one
  * configuration and the policy of another. */
@@ -177,6 +193,7 @@ static struct dg_engine_params engine_params(struct dg_app *app, struct dg_snaps
 {
   struct dg_engine_params params = {
     .snapshot = snapshot,
+    .worker_count = worker_count(snapshot, deployment),
     .log = app->log,
     .metrics = app->metrics,
   };
@@ -224,21 +241,6 @@ static void say_certificate(const struct dg_app *app)
     dg_log_info(app->log, "tls.loaded", "TLS certificate not_after=%s", text);
 }
 
-/* Where each look at the storage is a round trip, threads wait more than they work. */
-static uint32_t worker_threads(const struct dg_app *app)
-{
-  uint32_t least = 4 * g_get_num_processors();
-  size_t count;
-  const struct dg_named_backend *backends = dg_deployment_backends(app->deployment, &count);
-
-  if (app->snapshot->worker_threads > 0)
-    return app->snapshot->worker_threads;
-  for (size_t i = 0; i < count; i++)
-    if (!dg_backend_has(backends[i].backend, DG_CAP_LOCAL_FILE))
-      return MAX(REMOTE_WORKERS, least);
-  return MAX(LOCAL_WORKERS, least);
-}
-
 static int start_server(struct dg_app *app, struct dg_error *err)
 {
   const struct dg_snapshot *s = app->snapshot;
@@ -254,7 +256,7 @@ static int start_server(struct dg_app *app, struct dg_error *err)
     .context = &app->context,
     .listen_addr = s->listen_addr,
     .loop_threads = s->loop_threads,
-    .worker_threads = worker_threads(app),
+    .worker_threads = worker_count(s, app->deployment),
     .max_concurrent_requests = s->max_concurrent_requests,
     .max_connections = s->max_connections,
     .request_timeout_ms = s->request_timeout_s * 1000,

@@ -47,7 +47,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->spool_dir = g_strdup(snapshot->spool_dir);
   engine->spool_budget = dg_spool_budget_new(
     snapshot->spool_max_bytes, snapshot->spool_acquire_timeout_s * 1000,
-    MAX(snapshot->worker_threads / SPOOL_WAITERS_SHARE, 1));
+    MAX(params->worker_count / SPOOL_WAITERS_SHARE, 1));
   engine->state_dir = g_build_filename(snapshot->state_dir, "uploads", NULL);
   engine->locks = dg_lock_table_new();
   engine->changeovers = dg_changeovers_new();

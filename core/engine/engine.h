@@ -50,6 +50,7 @@ struct dg_engine_params {
   size_t backend_count;
   const struct dg_named_codec *codecs;      /* copied; none: everything is passthrough */
   size_t codec_count;
+  uint32_t worker_count;                    /* threads that will call the engine */
   struct dg_log *log;                       /* borrowed, may be NULL */
   struct dg_metrics *metrics;               /* borrowed, may be NULL */
   /* What else comes and goes with this configuration, unknown here: transferred, freed with
@@ -71,8 +72,8 @@ struct dg_view *dg_engine_view(struct dg_engine *engine);
 const struct dg_snapshot *dg_view_snapshot(const struct dg_view *view); /* borrowed */
 void *dg_view_companion(const struct dg_view *view);                    /* borrowed */
 void dg_view_unref(struct dg_view *view);                               /* NULL is fine */
-/* In one step: later calls use these params (log and metrics are ignored); calls under way end with
- * what they began. Directories and the size of the reference cache stay as they were.
+/* In one step: later calls use these params (log, metrics and worker_count are ignored); calls under
+ * way end with what they began. Directories and the size of the reference cache stay as they were.
  * *ret_old: what was replaced, transferred. When dg_view_is_unused() nobody else holds it,
  * and what only it named may be freed. [startup] */
 void dg_engine_replace(struct dg_engine *engine, const struct dg_engine_params *params,
