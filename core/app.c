@@ -180,7 +180,7 @@ static uint32_t worker_count(const struct dg_snapshot *snapshot,
   if (snapshot->worker_threads > 0)
     return snapshot->worker_threads;
   for (size_t i = 0; i < count; i++)
-    if (!dg_backend_has(backends[i].backend, DG_CAP_LOCAL_FILE))
+    if (!dg_backend_has(dg_backend_base(backends[i].backend), DG_CAP_LOCAL_FILE))
       return MAX(REMOTE_WORKERS, least);
   return MAX(LOCAL_WORKERS, least);
 }

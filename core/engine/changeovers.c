@@ -11,6 +11,7 @@ struct dg_changeovers {
   GMutex mutex;
   GPtrArray *watches; /* borrowed; guarded */
   gint watch_count;   /* atomic: as many as that */
+  gint count;         /* atomic: of notes */
 };
 
 struct dg_changeover_watch {
@@ -39,6 +40,11 @@ void dg_changeovers_free(struct dg_changeovers *changeovers)
   g_free(changeovers);
 }
 
+uint32_t dg_changeover_count(struct dg_changeovers *changeovers)
+{
+  return (uint32_t)g_atomic_int_get(&changeovers->count);
+}
+
 static gint compare(gconstpointer a, gconstpointer b, gpointer unused)
 {
   (void)unused;
@@ -48,6 +54,7 @@ static gint compare(gconstpointer a, gconstpointer b, gpointer unused)
 void dg_changeover_note(struct dg_changeovers *changeovers, struct dg_slice bucket,
                         struct dg_slice key)
 {
+  (void)g_atomic_int_add(&changeovers->count, 1);
   /* Who begins to watch after this sees the new variant. */
   if (g_atomic_int_get(&changeovers->watch_count) == 0)
     return;

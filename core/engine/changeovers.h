@@ -20,8 +20,12 @@ struct dg_changeover_watch;
 struct dg_changeovers *dg_changeovers_new(void);
 void dg_changeovers_free(struct dg_changeovers *changeovers); /* no watch may be open */
 
+/* [any] How many there were so far. Who looked at both names and saw neither while this
+ * changed looks again. */
+uint32_t dg_changeover_count(struct dg_changeovers *changeovers);
+
 /* [worker] Before a variant is removed whose object stays. bucket: its name on the
- * backend. Costs nothing while nobody lists. */
+ * backend. Costs next to nothing while nobody lists. */
 void dg_changeover_note(struct dg_changeovers *changeovers, struct dg_slice bucket,
                         struct dg_slice key);
 

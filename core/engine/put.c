@@ -356,22 +356,23 @@ static int store(struct dg_put *put, struct dg_meta *meta, struct dg_space *spac
   return rc;
 }
 
-/* *ret_alone: nothing was done, it takes the whole deltaspace. */
+/* *ret_switch: nothing was done, it takes the other right (dg_put_prepare_delta()). */
 static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_space *space,
-                         struct dg_put_result *result, bool *ret_alone, struct dg_error *err)
+                         bool may_share, struct dg_put_result *result, bool *ret_switch,
+                         struct dg_error *err)
 {
   struct dg_found found = {0};
   struct dg_quota_change change;
   int rc = -1;
 
-  *ret_alone = false;
+  *ret_switch = false;
   if (dg_object_find(&put->route, put->call, put->key, &found, err) < 0)
     return -1;
   if (check_condition(put, &found, err) < 0)
     goto out;
   if (!put->ready && put->candidate && put->size_bytes > 0) {
-    rc = dg_put_prepare_delta(put, dg_space_is_alone(space), ret_alone, err);
-    if (rc < 0 || *ret_alone)
+    rc = dg_put_prepare_delta(put, dg_space_is_alone(space), may_share, ret_switch, err);
+    if (rc < 0 || *ret_switch)
       goto out;
     rc = -1;
   }
@@ -400,7 +401,9 @@ static int commit(struct dg_put *put, struct dg_meta *meta, struct dg_put_result
                   struct dg_error *err)
 {
   struct dg_put_result result = {0};
-  bool alone = makes_reference(put);
+  bool alone = makes_reference(put), again;
+  /* Once: a reference that comes and goes must not send it to and fro for ever. */
+  bool may_share = alone && !dg_backend_is_shared(put->route.backend);
   int rc;
 
   do {
@@ -412,9 +415,12 @@ static int commit(struct dg_put *put, struct dg_meta *meta, struct dg_put_result
                : dg_space_enter_key(put->engine, put->call, &put->route, put->key, &space, err)) <
           0)
       return -1;
-    rc = commit_locked(put, meta, space, &result, &alone, err);
+    rc = commit_locked(put, meta, space, may_share, &result, &again, err);
     dg_space_leave(space);
-  } while (rc == 0 && alone);
+    if (alone)
+      may_share = false;
+    alone = !alone;
+  } while (rc == 0 && again);
   if (rc == 0) {
     fill_result(put, meta, &result);
     count_decision(put, &result);

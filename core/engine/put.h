@@ -91,9 +91,11 @@ int dg_put_encode_feed(struct dg_put *put, const void *data, size_t len, struct 
 int dg_put_encode_finish(struct dg_put *put, struct dg_error *err);
 /* With the right to the object (alone: to its deltaspace): looks whether the reference is
  * still the one encode was opened against, and encodes anew if not. Leaves encode finished
- * when the object is to be a delta. *ret_alone: there is no such reference now, nothing
- * was done, and this is to be called again with the deltaspace alone. */
-int dg_put_prepare_delta(struct dg_put *put, bool alone, bool *ret_alone, struct dg_error *err);
+ * when the object is to be a delta. *ret_switch: nothing was done, and this is to be called
+ * again with the other right: alone, as the reference is to be made; or not, as another
+ * put has made it, and nobody need wait for what is left to do (asked for if may_share). */
+int dg_put_prepare_delta(struct dg_put *put, bool alone, bool may_share, bool *ret_switch,
+                         struct dg_error *err);
 /* After that, stores the delta; first the reference, if the deltaspace has none. */
 int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_result *result,
                        struct dg_error *err);

@@ -423,22 +423,24 @@ static bool is_judged(const struct dg_put *put, const struct dg_basis *now)
   return (put->judged || put->reference_bad) && same_basis(&put->basis, now);
 }
 
-int dg_put_prepare_delta(struct dg_put *put, bool alone, bool *ret_alone, struct dg_error *err)
+int dg_put_prepare_delta(struct dg_put *put, bool alone, bool may_share, bool *ret_switch,
+                         struct dg_error *err)
 {
   struct dg_basis now;
 
-  *ret_alone = false;
+  *ret_switch = false;
   if (put->size_bytes > put->route.snapshot->max_delta_object_size) {
     g_clear_pointer(&put->encode, dg_encode_close); /* the size was not known at the start */
     return 0;
   }
   if ((alone ? dg_basis_find(put, alone, &now, err) : look_at_reference(put, &now, err)) < 0)
     return -1;
-  if (!alone && (now.needs_healing ||
-                 (!now.exists && (put->encode || !is_judged(put, &now))))) {
-    *ret_alone = true;
+  if (alone)
+    *ret_switch = may_share && now.exists && !is_judged(put, &now);
+  else
+    *ret_switch = now.needs_healing || (!now.exists && (put->encode || !is_judged(put, &now)));
+  if (*ret_switch)
     return 0;
-  }
   if (!is_judged(put, &now)) {
     put->basis = now;
     put->reference_bad = false;

@@ -2,6 +2,7 @@
 /* HEAD and GET: find the variant that counts, open exactly the bytes wanted. */
 #include "config.h"
 
+#include "core/engine/changeovers.h"
 #include "core/engine/internal.h"
 
 #include <unistd.h>
@@ -169,7 +170,7 @@ static bool look_in_cache(struct dg_engine *engine, const struct dg_call *call, 
 }
 
 /* From the backend. with_reader: a passthrough is opened in the same step. */
-static int look_in_backend(const struct dg_call *call, struct look *look, bool with_reader,
+static int look_once(const struct dg_call *call, struct look *look, bool with_reader,
                            struct dg_error *err)
 {
   struct dg_item item = dg_route_item(&look->route, look->key, DG_VARIANT_PASSTHROUGH);
@@ -212,6 +213,21 @@ static int look_in_backend(const struct dg_call *call, struct look *look, bool w
   return 0;
 }
 
+static int look_in_backend(struct dg_engine *engine, const struct dg_call *call,
+                           struct look *look, bool with_reader, struct dg_error *err)
+{
+  uint32_t before;
+
+  /* Of an object that changes over, one look at two names may see neither. */
+  do {
+    before = dg_changeover_count(engine->changeovers);
+    if (look_once(call, look, with_reader, err) < 0)
+      return -1;
+  } while (!look->meta && dg_changeover_count(engine->changeovers) != before &&
+           dg_call_check(call, err) == 0);
+  return 0;
+}
+
 static int look_up(struct dg_engine *engine, const struct dg_call *call, struct look *look,
                    bool use_cache, bool with_reader, struct dg_error *err)
 {
@@ -222,7 +238,7 @@ static int look_up(struct dg_engine *engine, const struct dg_call *call, struct 
   } else {
     if (use_cache && look_in_cache(engine, call, look, with_reader))
       return 0;
-    if (look_in_backend(call, look, with_reader, err) < 0)
+    if (look_in_backend(engine, call, look, with_reader, err) < 0)
       return -1;
   }
   if (!look->meta) {
@@ -551,7 +567,8 @@ int dg_engine_get(struct dg_engine *engine, const struct dg_call *call,
     look_reset(&look);
     if (rc == 0 || refused)
       break;
-    dg_metacache_drop(engine->metacache, real_bucket(&look), request->key);
+    if (err->code == DG_E_NO_SUCH_KEY || err->code == DG_E_CORRUPT)
+      dg_metacache_drop(engine->metacache, real_bucket(&look), request->key);
     /* A reference that is missing, or is another one, may only mean that the
      * object was replaced or deleted meanwhile: it is corrupt if the same version
      * is found so again. */

@@ -439,6 +439,7 @@ static uint64_t caps_of(const struct dg_sealed *sealed)
 struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
 {
   struct dg_sealed *sealed = g_new0(struct dg_sealed, 1);
+  struct dg_backend *layer;
   struct dg_backend_ops ops = {
     .struct_size = sizeof ops,
     .destroy = sealed_destroy,
@@ -476,6 +477,8 @@ struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
   }
   if (dg_backend_has(params->inner, DG_CAP_NATIVE_COPY))
     ops.copy = sealed_copy;
-  return dg_backend_wrap(&ops, sealed, dg_backend_name(params->inner),
-                         dg_backend_plugin_name(params->inner));
+  layer = dg_backend_wrap(&ops, sealed, dg_backend_name(params->inner),
+                          dg_backend_plugin_name(params->inner));
+  dg_backend_set_inner(layer, params->inner);
+  return layer;
 }

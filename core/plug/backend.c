@@ -14,6 +14,7 @@ struct dg_backend {
   const struct dg_backend_ops *ops;
   struct dg_backend_ops own; /* of a layer: what ops points to */
   const char *plugin_name;
+  const struct dg_backend *inner; /* of a layer, if it was told */
   bool is_shared;
 };
 
@@ -44,6 +45,23 @@ struct dg_backend *dg_backend_wrap(const struct dg_backend_ops *ops, void *self,
   backend->ops = &backend->own;
   backend->plugin_name = plugin_name;
   return backend;
+}
+
+void dg_backend_set_inner(struct dg_backend *layer, struct dg_backend *inner)
+{
+  layer->inner = inner;
+}
+
+const struct dg_backend *dg_backend_base(const struct dg_backend *backend)
+{
+  while (backend->inner)
+    backend = backend->inner;
+  return backend;
+}
+
+bool dg_backend_is_serial(const struct dg_backend *backend)
+{
+  return dg_backend_base(backend)->instance.is_serial;
 }
 
 void dg_backend_free(struct dg_backend *backend)

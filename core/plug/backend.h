@@ -13,6 +13,10 @@ const char *dg_backend_name(const struct dg_backend *backend);        /* [any] t
 const char *dg_backend_plugin_name(const struct dg_backend *backend); /* [any] */
 bool dg_backend_has(const struct dg_backend *backend, uint64_t caps); /* [any] all of DG_CAP_* */
 bool dg_backend_can_set_meta(const struct dg_backend *backend);       /* [any] */
+/* [any] What lies below all layers; itself if it is none. */
+const struct dg_backend *dg_backend_base(const struct dg_backend *backend);
+/* [any] Is it called by one thread at a time? A listing's row() must not call it then. */
+bool dg_backend_is_serial(const struct dg_backend *backend);
 
 int dg_backend_bucket_create(struct dg_backend *backend, const struct dg_call *call,
                              struct dg_slice bucket, struct dg_error *err);

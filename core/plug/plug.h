@@ -111,5 +111,7 @@ void dg_crypt_free(struct dg_crypt *crypt); /* [startup]; NULL is fine */
  * the layer below counts its own. */
 struct dg_backend *dg_backend_wrap(const struct dg_backend_ops *ops, void *self,
                                    const char *instance_name, const char *plugin_name);
+/* [startup] Tells what it is a layer over, which lives longer. */
+void dg_backend_set_inner(struct dg_backend *layer, struct dg_backend *inner);
 
 #endif

@@ -29,6 +29,7 @@ struct double_store {
   enum double_hold hold;
   uint32_t held; /* calls that wait */
   const char *passed_key; /* by the next listing, during which meanwhile() runs */
+  const char *looked_key; /* by the next head */
   void (*meanwhile)(void);
 };
 
@@ -457,12 +458,18 @@ static int need_bucket_locked(struct double_store *store, struct dg_slice bucket
 int double_backend_head(void *self, const struct dg_call *call, const struct dg_item *item,
                         struct dg_meta *meta, struct dg_error *err)
 {
+  struct double_store *store = self;
   struct dg_reader *reader;
+  int rc = double_backend_get(self, call, item, (struct dg_range){0, DG_TO_END}, meta, &reader, err);
 
-  if (double_backend_get(self, call, item, (struct dg_range){0, DG_TO_END}, meta, &reader, err) < 0)
-    return -1;
-  reader->ops->close(reader);
-  return 0;
+  if (rc == 0)
+    reader->ops->close(reader);
+  if (item->variant == DG_VARIANT_PASSTHROUGH && store->looked_key &&
+      dg_slice_equal_str(item->key, store->looked_key)) {
+    store->looked_key = NULL;
+    store->meanwhile();
+  }
+  return rc;
 }
 
 static void copy_meta(const struct dg_meta *from, struct dg_meta *to)
@@ -662,6 +669,13 @@ void double_store_list_slowly(struct double_store *store, const char *key,
                               void (*meanwhile)(void))
 {
   store->passed_key = key;
+  store->meanwhile = meanwhile;
+}
+
+void double_store_look_slowly(struct double_store *store, const char *key,
+                              void (*meanwhile)(void))
+{
+  store->looked_key = key;
   store->meanwhile = meanwhile;
 }
 

@@ -53,6 +53,9 @@ void double_store_flip(struct double_store *store, const char *bucket, const cha
  * it passes the other's: it shows no row for the key. */
 void double_store_list_slowly(struct double_store *store, const char *key,
                               void (*meanwhile)(void));
+/* The same for the next look at the key's two names. */
+void double_store_look_slowly(struct double_store *store, const char *key,
+                              void (*meanwhile)(void));
 /* Copies that the store made by itself. */
 uint32_t double_store_copies(struct double_store *store);
 /* Uploads that the store was told to join, and neither joined nor dropped. Not while

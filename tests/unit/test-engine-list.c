@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listings beside writes, on doubles. */
+/* Listings, and looks at single objects, beside writes, on doubles. */
 #include "config.h"
 
 #include <check.h>
@@ -148,6 +148,34 @@ START_TEST(its_common_prefix_is_listed_once)
 }
 END_TEST
 
+START_TEST(an_object_that_changes_over_meanwhile_is_found)
+{
+  g_autoptr(GBytes) body = NULL;
+  struct dg_object_info info;
+
+  double_settings.metadata_cache_bytes = 0;
+  double_engine_close(&engine);
+  double_engine_open(&engine, store, NULL);
+  fill();
+  double_store_look_slowly(store, "d/b.zip", change_over);
+  ck_assert_msg(dg_engine_head(engine.engine, &double_call, double_str("b"), double_str("d/b.zip"),
+                               &info, &err) == 0,
+                "%s", err.detail);
+  ck_assert_uint_eq(info.size_bytes, g_bytes_get_size(noise));
+  dg_object_info_clear(&info);
+  put("d/b.zip", version, DG_VARIANT_DELTA);
+  double_store_look_slowly(store, "d/b.zip", change_over);
+  ck_assert_msg(double_get(&engine, "b", "d/b.zip", &body, &err) == 0, "%s", err.detail);
+  ck_assert(g_bytes_equal(body, noise));
+  put("d/b.zip", version, DG_VARIANT_DELTA);
+  double_store_look_slowly(store, "d/b.zip", change_over_and_delete);
+  ck_assert_int_eq(dg_engine_head(engine.engine, &double_call, double_str("b"),
+                                  double_str("d/b.zip"), &info, &err),
+                   -1);
+  ck_assert_int_eq(err.code, DG_E_NO_SUCH_KEY);
+}
+END_TEST
+
 static Suite *list_suite(void)
 {
   Suite *suite = suite_create("engine-list");
@@ -158,6 +186,7 @@ static Suite *list_suite(void)
   tcase_add_test(listings, it_is_listed_at_the_end_of_a_page_too);
   tcase_add_test(listings, it_is_not_listed_where_it_does_not_belong);
   tcase_add_test(listings, its_common_prefix_is_listed_once);
+  tcase_add_test(listings, an_object_that_changes_over_meanwhile_is_found);
   suite_add_tcase(suite, listings);
   return suite;
 }
