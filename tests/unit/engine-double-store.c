@@ -28,8 +28,8 @@ struct double_store {
   GCond held_changed;
   enum double_hold hold;
   uint32_t held; /* calls that wait */
-  const char *passed_key; /* by the next listing, during which meanwhile() runs */
-  const char *looked_key; /* by the next head */
+  const char *passed_key; /* by the next listing, during which meanwhile() runs; guarded */
+  const char *looked_key; /* by the next head; guarded */
   void (*meanwhile)(void);
 };
 
@@ -462,13 +462,18 @@ int double_backend_head(void *self, const struct dg_call *call, const struct dg_
   struct dg_reader *reader;
   int rc = double_backend_get(self, call, item, (struct dg_range){0, DG_TO_END}, meta, &reader, err);
 
+  bool halfway;
+
   if (rc == 0)
     reader->ops->close(reader);
-  if (item->variant == DG_VARIANT_PASSTHROUGH && store->looked_key &&
-      dg_slice_equal_str(item->key, store->looked_key)) {
+  g_mutex_lock(&store->mutex);
+  halfway = item->variant == DG_VARIANT_PASSTHROUGH && store->looked_key &&
+            dg_slice_equal_str(item->key, store->looked_key);
+  if (halfway)
     store->looked_key = NULL;
+  g_mutex_unlock(&store->mutex);
+  if (halfway)
     store->meanwhile();
-  }
   return rc;
 }
 
@@ -702,11 +707,12 @@ int double_backend_list(void *self, const struct dg_call *call,
   g_autoptr(GString) folded = g_string_new(NULL);
   struct walk walk = {request, g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref),
                       g_ptr_array_new_with_free_func((GDestroyNotify)dg_meta_unref)};
-  const char *passed_key = g_steal_pointer(&store->passed_key);
+  const char *passed_key;
   int rc;
 
   (void)call;
   g_mutex_lock(&store->mutex);
+  passed_key = g_steal_pointer(&store->passed_key);
   stay_held_locked(store, DOUBLE_HOLD_LISTS);
   rc = enter_locked(store, /* changes= */ false, err);
   if (rc == 0)
