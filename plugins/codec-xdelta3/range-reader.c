@@ -50,15 +50,17 @@ static int buffer_reserve(struct buffer *buffer, size_t size, struct dg_error *e
 {
   size_t wanted = size + DG_VCD_SLACK;
 
-  if (wanted <= buffer->capacity)
-    return 0;
-  wanted += wanted / 8; /* windows differ a little: do not grow for each */
-  g_free(buffer->data);
-  buffer->capacity = 0;
-  buffer->data = g_try_malloc(wanted);
-  if (buffer->data == NULL)
-    return dg_fail(err, DG_E_LIMIT, "no memory for a window of %zu bytes", size);
-  buffer->capacity = wanted;
+  if (wanted > buffer->capacity) {
+    wanted += wanted / 8; /* windows differ a little: do not grow for each */
+    g_free(buffer->data);
+    buffer->capacity = 0;
+    buffer->data = g_try_malloc(wanted);
+    if (buffer->data == NULL)
+      return dg_fail(err, DG_E_LIMIT, "no memory for a window of %zu bytes", size);
+    buffer->capacity = wanted;
+  }
+  /* Damaged instructions read it, before they are found to have run too far. */
+  memset(buffer->data + size, 0, DG_VCD_SLACK);
   return 0;
 }
 
