@@ -5,7 +5,6 @@
 
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
-#include <pthread.h>
 
 #include "common/checksum.h"
 #include "common/hex.h"
@@ -532,8 +531,8 @@ void dg_identity_forgive(struct dg_access *access, struct dg_identity *identity)
 /* ---- Form uploads ---- */
 
 static int verify_form(struct dg_access *access, struct dg_credentials *credentials,
-                       const struct dg_form_credentials *form, const char *client, int64_t now_s, struct dg_identity *identity,
-                       struct dg_error *err)
+                       const struct dg_form_credentials *form, const char *client, int64_t now_s,
+                       struct dg_identity *identity, struct dg_error *err)
 {
   struct dg_sigv4_scope scope;
   struct dg_slice access_key = DG_SLICE_NONE;

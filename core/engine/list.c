@@ -81,7 +81,8 @@ static struct dg_slice row_of(const struct dg_listing_request *request, struct d
                               bool *ret_is_prefix)
 {
   struct dg_slice delimiter = request->delimiter, rest = dg_slice_skip(key, request->prefix.len);
-  const char *at = delimiter.len ? memmem(rest.data, rest.len, delimiter.data, delimiter.len) : NULL;
+  const char *at =
+    delimiter.len ? memmem(rest.data, rest.len, delimiter.data, delimiter.len) : NULL;
 
   *ret_is_prefix = at != NULL;
   return at ? dg_slice_of(key.data, (size_t)(at - key.data) + delimiter.len) : key;

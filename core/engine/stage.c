@@ -40,7 +40,8 @@ int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
     }
     stage->spool = dg_spool_new(engine->spool_dir, engine->spool_budget, SPOOL_MEMORY_BYTES);
     if (size_hint != DG_TO_END &&
-        dg_spool_reserve(stage->spool, call, size_hint, !holds_room, /* ret_deferred= */ NULL, err) < 0) {
+        dg_spool_reserve(stage->spool, call, size_hint, !holds_room, /* ret_deferred= */ NULL,
+                         err) < 0) {
       dg_spool_free(stage->spool);
       g_free(stage);
       return -1;
