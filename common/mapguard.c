@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The handler may interrupt any thread anywhere, so it takes no lock and calls
- * nothing but mmap(), which is a bare system call. It finds mappings in rows that
- * are never freed. A row's turn is odd while it stands for a mapping; the handler
+ * nothing but the bare system call (mmap() may be another library's by then, which
+ * need not stand being called from a handler). It finds mappings in rows that are
+ * never freed. A row's turn is odd while it stands for a mapping; the handler
  * looks at it before and after, and passes over a row that changes meanwhile: the
  * one it seeks does not, as a thread is reading that mapping.
  *
@@ -20,6 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/banned.h"
@@ -44,6 +46,19 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* held by who changes
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct sigaction previous;
 
+/* Puts zeros in the place of what is mapped there. Elsewhere than on 64 bits the call
+   wants its offset in other units, or has another name. */
+static bool put_zeros(uintptr_t begin, size_t size, int protection)
+{
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+#if defined SYS_mmap && defined __LP64__
+  return syscall(SYS_mmap, begin, size, protection, flags, -1, 0) != -1;
+#else
+  return mmap((void *)begin, size, protection, flags, -1, 0) != MAP_FAILED;
+#endif
+}
+
 /* Puts zeros in the place of the mapping that holds this address. */
 static bool replace(uintptr_t address)
 {
@@ -61,8 +76,7 @@ static bool replace(uintptr_t address)
         continue;
       /* Before the zeros can be seen. */
       atomic_store(&guard->hurt, 1);
-      if (mmap((void *)begin, size, protection,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
+      if (put_zeros(begin, size, protection))
         found = true;
     }
   return found;
