@@ -25,14 +25,17 @@ void dg_spool_budget_resize(struct dg_spool_budget *budget, uint64_t max_bytes, 
 
 /* [worker] Takes bytes, by a request that holds none. Waits, less if the call's
  * deadline is nearer, until the client leaves; then, or when too many wait already,
- * DG_E_SLOW_DOWN. ret_deferred: as in dg_get_request. */
+ * DG_E_SLOW_DOWN. Who came first goes first, so that a large request is not passed by
+ * small ones for ever; once it has waited for half of the time they may pass, since it
+ * waits for somebody slow then. ret_deferred: as in dg_get_request. */
 int dg_spool_budget_take(struct dg_spool_budget *budget, const struct dg_call *call, uint64_t bytes,
                          bool *ret_deferred, struct dg_error *err);
 /* Takes more for a request that holds `held` of it. False if it is not there. [any] */
 bool dg_spool_budget_grow(struct dg_spool_budget *budget, uint64_t held, uint64_t bytes);
 void dg_spool_budget_give(struct dg_spool_budget *budget, uint64_t bytes); /* [any] */
 
-/* What is taken now. [any] */
+/* How many wait in take(), and what is taken now. [any] */
+uint32_t dg_spool_budget_waiting(struct dg_spool_budget *budget);
 uint64_t dg_spool_budget_used(struct dg_spool_budget *budget);
 
 #endif

@@ -220,6 +220,100 @@ START_TEST(threads_that_take_all_at_once_never_pass_the_limit_nor_wait_for_each_
 }
 END_TEST
 
+/* ---- Who goes first ---------------------------------------------------------------- */
+
+struct taker {
+  GThread *thread;
+  struct dg_spool_budget *budget;
+  uint64_t bytes;
+  gint place; /* in which it was served; 0: not yet */
+};
+
+static gint served;
+
+static gpointer take(gpointer data)
+{
+  struct taker *taker = data;
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_spool_budget_take(taker->budget, NULL, taker->bytes, NULL, &err), 0);
+  g_atomic_int_set(&taker->place, g_atomic_int_add(&served, 1) + 1);
+  return NULL;
+}
+
+/* Returns when the taker waits behind `ahead` others. */
+static void begin_to_wait(struct taker *taker, struct dg_spool_budget *budget, uint64_t bytes,
+                          uint32_t ahead)
+{
+  *taker = (struct taker){.budget = budget, .bytes = bytes};
+  taker->thread = g_thread_new("taker", take, taker);
+  while (dg_spool_budget_waiting(budget) <= ahead)
+    g_usleep(1000);
+}
+
+START_TEST(a_large_request_is_not_passed_by_small_ones_that_come_later)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(8 * MIB, 2 * LONG_MS, 8);
+  struct taker large, small, whole;
+  bool deferred = false;
+  struct dg_error err = {0};
+
+  served = 0;
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, 4 * MIB, NULL, &err), 0);
+  begin_to_wait(&large, budget, 7 * MIB, 0);
+  begin_to_wait(&small, budget, MIB, 1);
+  begin_to_wait(&whole, budget, 8 * MIB, 2);
+  /* There would be room. */
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, &deferred, &err), -1);
+  ck_assert(deferred);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 4 * MIB);
+  dg_spool_budget_give(budget, 4 * MIB);
+  (void)g_thread_join(large.thread);
+  (void)g_thread_join(small.thread);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 8 * MIB);
+  dg_spool_budget_give(budget, 7 * MIB);
+  ck_assert_int_eq(g_atomic_int_get(&whole.place), 0);
+  dg_spool_budget_give(budget, MIB);
+  (void)g_thread_join(whole.thread);
+  ck_assert_int_eq(whole.place, 3);
+  dg_spool_budget_give(budget, 8 * MIB);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(small_requests_pass_one_that_waits_for_somebody_slow)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(8 * MIB, 8000, 8);
+  struct taker endless;
+  struct dg_error err = {0};
+
+  served = 0;
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, NULL, &err), 0);
+  begin_to_wait(&endless, budget, 100 * MIB, 0);
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, NULL, &err), 0);
+  ck_assert_int_eq(g_atomic_int_get(&endless.place), 0);
+  dg_spool_budget_give(budget, 2 * MIB);
+  (void)g_thread_join(endless.thread);
+  dg_spool_budget_give(budget, 100 * MIB);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+START_TEST(who_gives_up_waiting_makes_way)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(8 * MIB, 2 * LONG_MS, 8);
+  struct dg_call late = {.struct_size = sizeof late, .deadline_mono_ms = dg_time_mono_ms() + 20};
+  struct dg_error err = {0};
+
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, NULL, &err), 0);
+  ck_assert_int_eq(dg_spool_budget_take(budget, &late, 8 * MIB, NULL, &err), -1);
+  ck_assert_uint_eq(dg_spool_budget_waiting(budget), 0);
+  ck_assert_int_eq(dg_spool_budget_take(budget, NULL, MIB, NULL, &err), 0);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("spool");
@@ -235,6 +329,10 @@ int main(void)
   tcase_add_test(tcase, waiting_ends_with_the_time_the_deadline_the_client_or_too_many_others);
   tcase_add_test(tcase,
                  threads_that_take_all_at_once_never_pass_the_limit_nor_wait_for_each_other);
+  tcase_add_test(tcase, a_large_request_is_not_passed_by_small_ones_that_come_later);
+  tcase_add_test(tcase, small_requests_pass_one_that_waits_for_somebody_slow);
+  tcase_add_test(tcase, who_gives_up_waiting_makes_way);
+  tcase_set_timeout(tcase, 60);
   suite_add_tcase(suite, tcase);
   srunner_run_all(runner, CK_NORMAL);
   failed = srunner_ntests_failed(runner);
