@@ -176,6 +176,8 @@ struct dg_snapshot {
   uint32_t backend_probe_interval_s;
   uint32_t backend_list_timeout_s, backend_list_cooldown_s, backend_list_fresh_s;
   bool enforce_min_part_size;   /* of all parts but the last */
+  bool recursive_delete;        /* DELETE of a key that ends with '/' removes what is below it */
+  uint32_t recursive_delete_page; /* objects listed at a time */
   bool debug_headers, stats_open, json_log;
   struct dg_tls_config tls;
   /* admission */

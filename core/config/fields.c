@@ -169,6 +169,8 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
     (uint32_t)a->get_int(a, "multipart_sweep_interval_secs");
   snapshot->usage_cache_ttl_s = (uint32_t)a->get_int(a, "usage_cache_ttl_secs");
   snapshot->enforce_min_part_size = a->get_bool(a, "enforce_min_part_size");
+  snapshot->recursive_delete = a->get_bool(a, "recursive_delete");
+  snapshot->recursive_delete_page = (uint32_t)a->get_int(a, "recursive_delete_page_size");
   snapshot->debug_headers = a->get_bool(a, "debug_headers");
   snapshot->ready_timeout_s = (uint32_t)a->get_int(a, "ready_timeout_secs");
   snapshot->ready_retries = (uint32_t)a->get_int(a, "ready_retries");

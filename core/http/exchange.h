@@ -41,16 +41,22 @@ enum dg_body_mode {
   DG_BODY_STREAM,  /* handed to body() chunk by chunk */
 };
 
+enum dg_slow {
+  DG_SLOW_NO,
+  DG_SLOW_XML,
+  DG_SLOW_JSON, /* a late error is {"error":"CODE","request_id":"ID"} */
+};
+
 struct dg_handler {
   const char *operation;   /* label of metrics and logs: put_object ... */
   enum dg_body_mode body_mode;
   size_t collect_max;      /* bytes; past it: DG_E_MALFORMED_XML or _ENTITY_TOO_LARGE */
   bool raw_payload;        /* body() gets the bytes as sent, without aws-chunked decoding */
-  /* finish() may take minutes, and answers with an XML document from memory. When
-   * it takes long, the gate sends 200 and blanks meanwhile, and the document last,
-   * be it a result or an <Error>: S3's way with copies and completes. Headers set
+  /* finish() may take minutes, and answers with a document of this kind from memory.
+   * When it takes long, the gate sends 200 and blanks meanwhile, and the document last,
+   * be it a result or an error: S3's way with copies and completes. Headers set
    * by then are lost. */
-  bool slow;
+  enum dg_slow slow;
   /* [loop] Optional. 1: response set; 0: not from memory. Must not block. */
   int (*fast)(struct dg_exchange *x);
   int (*begin)(struct dg_exchange *x, struct dg_error *err);  /* [worker] optional */

@@ -42,6 +42,21 @@ static bool is_endpoint_path(struct dg_slice path)
   return dg_slice_starts_with(path, DG_SLICE("/_/")) || dg_slice_equal_str(path, "/_");
 }
 
+/* A key such as "a/b/" is an object like any other, or else a prefix to be emptied. One of
+ * nothing but slashes names no prefix: that would be the whole bucket. */
+static bool removes_prefix(const struct dg_exchange *x)
+{
+  struct dg_slice key = x->target.key;
+  size_t slashes = 0;
+
+  if (!x->snapshot->recursive_delete || x->target.op != DG_OP_DELETE_OBJECT ||
+      key.data[key.len - 1] != '/')
+    return false;
+  while (slashes < key.len && key.data[slashes] == '/')
+    slashes++;
+  return slashes < key.len;
+}
+
 /* ---- Routing ------------------------------------------------------------------- */
 
 static int refuse(struct dg_exchange *x, const struct dg_error *err)
@@ -184,6 +199,8 @@ int dg_front_route(struct dg_exchange *x)
   dg_client_resolve(x->snapshot, &x->request);
   if (endpoint)
     return route_endpoint(x);
+  if (removes_prefix(x))
+    x->target.op = DG_OP_DELETE_PREFIX;
   x->handler = handlers[x->target.op];
   admitted = admit(x);
   if (admitted < 0)

@@ -113,7 +113,7 @@ const struct dg_handler dg_op_copy_object = {
     .operation = "put_object",
     .body_mode = DG_BODY_NONE,
     .finish = copy_finish,
-    .slow = true,
+    .slow = DG_SLOW_XML,
 };
 
 /* ---- UploadPartCopy ----------------------------------------------------------------- */
@@ -187,5 +187,5 @@ const struct dg_handler dg_op_upload_part_copy = {
     .operation = "put_object",
     .body_mode = DG_BODY_NONE,
     .finish = part_copy_finish,
-    .slow = true,
+    .slow = DG_SLOW_XML,
 };

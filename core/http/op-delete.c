@@ -4,6 +4,7 @@
 
 #include "core/http/fanout.h"
 #include "core/http/op.h"
+#include "core/http/policy.h"
 
 #include "core/s3/answers.h"
 #include "core/s3/bodies.h"
@@ -67,6 +68,7 @@ static void delete_one(void *receiver, uint32_t i)
   outcome->done =
     dg_op_refuse_version(dg_slice_str(entry->version_id), &outcome->err) == 0 &&
     dg_key_check(key_of(entry), &outcome->err) == 0 &&
+    dg_policy_check_removal(x, key_of(entry), &outcome->err) == 0 &&
     dg_engine_delete(x->server->engine, &x->call, x->target.bucket, key_of(entry),
                      entry->etag ? etag_matches : NULL, entry, &outcome->err) == 0;
 }

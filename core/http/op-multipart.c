@@ -243,7 +243,7 @@ const struct dg_handler dg_op_complete_upload = {
     .body_mode = DG_BODY_COLLECT,
     .collect_max = DG_COMPLETE_MAX_BODY,
     .finish = complete_finish,
-    .slow = true,
+    .slow = DG_SLOW_XML,
 };
 
 /* ---- AbortMultipartUpload ------------------------------------------------------------- */

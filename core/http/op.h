@@ -126,7 +126,8 @@ extern const struct dg_handler dg_op_list_buckets, dg_op_create_bucket, dg_op_de
 extern const struct dg_handler dg_op_get_object, dg_op_head_object, dg_op_object_attributes;
 extern const struct dg_handler dg_op_put_object;
 extern const struct dg_handler dg_op_copy_object, dg_op_upload_part_copy;
-extern const struct dg_handler dg_op_delete_object, dg_op_delete_objects;
+extern const struct dg_handler dg_op_delete_object, dg_op_delete_objects,
+    dg_op_delete_prefix;
 extern const struct dg_handler dg_op_list_objects, dg_op_list_objects_v2;
 extern const struct dg_handler dg_op_create_upload, dg_op_upload_part, dg_op_complete_upload,
     dg_op_abort_upload, dg_op_list_parts, dg_op_list_uploads;

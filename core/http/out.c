@@ -237,7 +237,10 @@ void dg_out_head(struct dg_stream *stream, GString *out)
 void dg_out_early_head(struct dg_stream *stream, GString *out)
 {
   begin_head(stream, 200, out);
-  APPEND_LITERAL(out, "Content-Type: application/xml\r\n");
+  if (stream->x.handler->slow == DG_SLOW_JSON)
+    APPEND_LITERAL(out, "Content-Type: application/json\r\n");
+  else
+    APPEND_LITERAL(out, "Content-Type: application/xml\r\n");
   if (stream->x.request.http_minor > 0)
     APPEND_LITERAL(out, "Transfer-Encoding: chunked\r\n");
   end_head(stream, out);

@@ -4,6 +4,7 @@
 #include "core/http/policy.h"
 
 #include "common/slice.h"
+#include "core/access/admission.h"
 #include "core/config/config.h"
 #include "core/http/front.h"
 
@@ -28,6 +29,7 @@ static enum effect effect_of(enum dg_op op)
     return EFFECT_ADDS;
   case DG_OP_DELETE_OBJECT:
   case DG_OP_DELETE_OBJECTS:
+  case DG_OP_DELETE_PREFIX:
   case DG_OP_DELETE_BUCKET:
     return EFFECT_REMOVES;
   default:
@@ -49,4 +51,22 @@ int dg_policy_check_write(const struct dg_exchange *x, struct dg_error *err)
   if (bucket->frozen && effect == EFFECT_ADDS)
     return dg_fail(err, DG_E_QUOTA, "The bucket is frozen: nothing can be added to it.");
   return 0;
+}
+
+int dg_policy_check_removal(const struct dg_exchange *x, struct dg_slice key,
+                            struct dg_error *err)
+{
+  struct dg_admission_request request;
+  struct dg_admission_trace trace;
+
+  if (x->snapshot->admission->len == 0)
+    return 0;
+  dg_admission_request_fill(&x->request, &x->target, &request);
+  request.method = "DELETE";
+  request.op = DG_OP_DELETE_OBJECT;
+  request.key = key;
+  dg_admission_evaluate(x->snapshot, &request, &trace);
+  if (trace.decision != DG_ADMISSION_DENY && trace.decision != DG_ADMISSION_REJECT)
+    return 0;
+  return dg_fail(err, DG_E_ACCESS_DENIED, "denied by the admission block '%s'", trace.matched);
 }

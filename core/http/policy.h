@@ -16,4 +16,10 @@
  * Reads pass, and the end of an upload that was begun earlier. */
 int dg_policy_check_write(const struct dg_exchange *x, struct dg_error *err);
 
+/* May this request, which removes many keys, remove this one? The admission blocks judge
+ * it as a DELETE of its own, so that what they protect is safe from DeleteObjects and from
+ * the removal of a prefix alike. DG_E_ACCESS_DENIED. */
+int dg_policy_check_removal(const struct dg_exchange *x, struct dg_slice key,
+                            struct dg_error *err);
+
 #endif

@@ -10,6 +10,7 @@
 
 #include "common/slice.h"
 #include "common/xml.h"
+#include "core/s3/errors.h"
 
 #include "common/banned.h"
 
@@ -301,8 +302,8 @@ static void send_more(struct dg_stream *stream)
  *
  * Clients and the proxies before them give up after a minute of silence. So the
  * head goes out before the outcome is known, and blanks follow, which XML allows
- * between its declaration and its root. Only the loop's own fields are touched
- * while the job runs. */
+ * between its declaration and its root, and JSON before its value. Only the loop's
+ * own fields are touched while the job runs. */
 
 /* One piece of a body without length. data: a literal, or owned by bytes (which
  * is transferred). */
@@ -335,7 +336,9 @@ static void send_early_head(struct dg_stream *stream)
   dg_out_early_head(stream, head);
   span = (struct dg_span){head->str, head->len, NULL, NULL};
   dg_out_spans(conn, &span, 1, /* more= */ true);
-  send_piece(stream, DG_XML_DECLARATION, sizeof DG_XML_DECLARATION - 1, NULL, /* last= */ false);
+  if (stream->x.handler->slow == DG_SLOW_XML)
+    send_piece(stream, DG_XML_DECLARATION, sizeof DG_XML_DECLARATION - 1, NULL,
+               /* last= */ false);
 }
 
 void dg_stream_keep_waiting(struct dg_stream *stream)
@@ -353,24 +356,50 @@ void dg_stream_keep_waiting(struct dg_stream *stream)
   send_piece(stream, "\n", 1, NULL, /* last= */ false);
 }
 
-/* The document, once the outcome is known. */
-static void send_late(struct dg_stream *stream)
+/* An error answer is XML, whoever gives it; behind a JSON head it is said anew. */
+static GBytes *late_json(const struct dg_exchange *x)
 {
-  const struct dg_response *response = &stream->x.response;
+  char *text;
+
+  if (x->response.status == 200)
+    return x->response.body ? g_bytes_ref(x->response.body) : NULL;
+  text = g_strdup_printf("{\"error\":\"%s\",\"request_id\":\"%s\"}\n",
+                         dg_s3_error(x->error.code)->code, x->request.id);
+  return g_bytes_new_take(text, strlen(text));
+}
+
+/* The document without what went before it; NULL if it is none. Transferred. */
+static GBytes *late_document(const struct dg_stream *stream)
+{
   const size_t declared = sizeof DG_XML_DECLARATION - 1;
+  GBytes *body = stream->x.response.body;
   const char *data;
   gsize len = 0;
 
-  data = response->body ? g_bytes_get_data(response->body, &len) : NULL;
-  if (len <= declared || memcmp(data, DG_XML_DECLARATION, declared) != 0) {
-    (void)dg_fail(&stream->x.error, DG_E_INTERNAL, "a slow handler gave no XML document");
+  if (stream->x.handler->slow == DG_SLOW_JSON)
+    return late_json(&stream->x);
+  data = body ? g_bytes_get_data(body, &len) : NULL;
+  if (len <= declared || memcmp(data, DG_XML_DECLARATION, declared) != 0)
+    return NULL;
+  return g_bytes_new_from_bytes(body, declared, len - declared);
+}
+
+/* The document, once the outcome is known. */
+static void send_late(struct dg_stream *stream)
+{
+  GBytes *document = late_document(stream);
+  const char *data;
+  gsize len;
+
+  if (!document) {
+    (void)dg_fail(&stream->x.error, DG_E_INTERNAL, "a slow handler gave no document");
     dg_conn_doom(stream->conn);
     return;
   }
+  data = g_bytes_get_data(document, &len);
   stream->head_sent = true;
   stream->all_sent = true;
-  send_piece(stream, data + declared, len - declared, g_bytes_ref(response->body),
-             /* last= */ true);
+  send_piece(stream, data, len, document, /* last= */ true);
   dg_slot_give(stream);
 }
 

@@ -586,4 +586,20 @@ def a_deleted_bucket_takes_only_references_with_it():
     same(server.request("GET", "/ending/k").code, "NoSuchBucket")
 
 
+@case
+def a_removed_prefix_takes_deltas_and_references_with_it():
+    b = bucket("prefix")
+    other = Server(config=dict(config(), advanced={"recursive_delete": True,
+                                                   "recursive_delete_page_size": 5}))
+    keys = ["a/%s%d%s" % (folder, n, end) for folder in ("", "x/", "y-z/") for n in range(4)
+            for end in (".zip", "-1.zip", "")]
+    for key in keys + ["a.zip", "a-1", "b/1.zip"]:
+        put(b, key, v[0][:50000])
+    answer = other.request("DELETE", "/prefix/a/")
+    same((answer.status, answer.body), (200, b'{"deleted":%d,"denied":0}\n' % len(keys)))
+    same(sorted(upstream_keys(b)), ["a-1", "a.zip.delta", "b/1.zip.delta", "b/reference.bin",
+                                    "reference.bin"])
+    other.stop()
+
+
 main()

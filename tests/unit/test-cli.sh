@@ -46,6 +46,8 @@ expect 0 "json-schema.org/draft-07" "$server" config schema
 expect 0 '"backend-fs": {' "$server" config defaults
 expect 0 '"codec-xdelta3": {' \
   sh -c '"$1" config schema --out schema.json && cat schema.json' sh "$server"
+expect 0 '"recursive_delete": {' "$server" config defaults
+expect 0 "recursive_delete: false" "$server" config example
 expect 3 "nowhere/x" "$server" config example --out nowhere/x
 expect 2 "takes no --out" "$server" config lint good.yaml --out x
 expect 2 "unknown command" "$server" config export

@@ -452,6 +452,23 @@ START_TEST(deadlines_come_from_the_file)
 }
 END_TEST
 
+START_TEST(prefixes_are_removed_only_where_the_file_says_so)
+{
+  struct dg_snapshot *s = config_loaded(CREDENTIALS);
+
+  ck_assert(!s->recursive_delete);
+  ck_assert_uint_eq(s->recursive_delete_page, 1000);
+  dg_snapshot_unref(s);
+  s = config_loaded(CREDENTIALS
+                    "advanced: {recursive_delete: yes, recursive_delete_page_size: 50}\n");
+  ck_assert(s->recursive_delete);
+  ck_assert_uint_eq(s->recursive_delete_page, 50);
+  dg_snapshot_unref(s);
+  config_refused(CREDENTIALS "advanced: {recursive_delete_page_size: 0}\n", DG_E_CONFIG,
+                 "recursive_delete_page_size");
+}
+END_TEST
+
 START_TEST(secrets_are_not_shown)
 {
   g_autoptr(GString) text = g_string_new(NULL);
@@ -518,6 +535,7 @@ int main(void)
   tcase_add_test(load_case, lint_reads_the_file_alone);
   tcase_add_test(load_case, the_printed_example_loads);
   tcase_add_test(load_case, deadlines_come_from_the_file);
+  tcase_add_test(load_case, prefixes_are_removed_only_where_the_file_says_so);
   tcase_add_test(load_case, secrets_are_not_shown);
   tcase_add_test(load_case, log_levels_are_parsed);
   tcase_add_test(load_case, the_snapshot_for_tests_stands_alone);

@@ -8,6 +8,7 @@
 #include "core/config/config.h"
 #include "core/http/op.h"
 #include "core/http/payload.h"
+#include "core/http/policy.h"
 
 #include "common/banned.h"
 
@@ -487,6 +488,39 @@ START_TEST(what_would_be_promised_and_not_kept_is_refused)
 }
 END_TEST
 
+/* ---- What a bucket's clients may not -------------------------------------------------- */
+
+START_TEST(a_key_among_many_is_removed_only_where_a_delete_of_it_would_be)
+{
+  char *methods[] = {(char[]){"DELETE"}, NULL};
+  struct dg_admission_block block = {.name = (char[]){"keep"},
+                                     .methods = methods,
+                                     .path_glob = (char[]){"a/keep*"},
+                                     .action = DG_ADMISSION_DENY};
+  struct dg_error err = {0};
+  struct rig rig;
+
+  rig_open(&rig);
+  rig.snapshot.buckets = g_hash_table_new(g_str_hash, g_str_equal);
+  rig.snapshot.admission = g_ptr_array_new();
+  (void)g_strlcpy(rig.x.request.method, "POST", sizeof rig.x.request.method);
+  rig.x.target.op = DG_OP_DELETE_OBJECTS;
+  rig.x.target.bucket = DG_SLICE("bucket");
+  ck_assert_int_eq(dg_policy_check_removal(&rig.x, DG_SLICE("a/keep"), &err), 0);
+  g_ptr_array_add(rig.snapshot.admission, &block);
+  ck_assert_int_eq(dg_policy_check_removal(&rig.x, DG_SLICE("a/kept"), &err), 0);
+  ck_assert_int_eq(dg_policy_check_removal(&rig.x, DG_SLICE("a/keep-1"), &err), -1);
+  ck_assert_int_eq(err.code, DG_E_ACCESS_DENIED);
+  block.action = DG_ADMISSION_REJECT;
+  ck_assert_int_eq(dg_policy_check_removal(&rig.x, DG_SLICE("a/keep-1"), &err), -1);
+  block.action = DG_ADMISSION_CONTINUE;
+  ck_assert_int_eq(dg_policy_check_removal(&rig.x, DG_SLICE("a/keep-1"), &err), 0);
+  g_ptr_array_unref(rig.snapshot.admission);
+  g_hash_table_unref(rig.snapshot.buckets);
+  rig_close(&rig);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("http-ops");
@@ -512,6 +546,7 @@ int main(void)
   tcase_add_test(tc, a_document_past_its_bound_is_refused);
   tcase_add_test(tc, numbers_in_the_query_are_bounded);
   tcase_add_test(tc, what_would_be_promised_and_not_kept_is_refused);
+  tcase_add_test(tc, a_key_among_many_is_removed_only_where_a_delete_of_it_would_be);
   suite_add_tcase(suite, tc);
   runner = srunner_create(suite);
   srunner_run_all(runner, CK_NORMAL);
