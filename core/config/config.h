@@ -148,6 +148,7 @@ struct dg_snapshot {
   uint32_t log_level;           /* DG_LOG_*; 0: off */
   double max_delta_ratio;
   uint64_t max_object_size, max_delta_object_size, max_passthrough_object_size; /* bytes */
+  uint64_t mpu_delta_max_bytes; /* of an object made of parts */
   uint64_t cache_bytes;         /* references and bodies in memory */
   uint64_t metadata_cache_bytes;
   uint32_t codec_concurrency, loop_threads;

@@ -129,6 +129,7 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   if (snapshot->max_object_size == 0)
     dg_load_warn(snapshot, "advanced.max_object_size is 0: only empty objects are accepted");
   snapshot->max_delta_object_size = (uint64_t)a->get_int(a, "max_delta_object_size");
+  snapshot->mpu_delta_max_bytes = (uint64_t)a->get_int(a, "mpu_delta_reconstruct_max_bytes");
   snapshot->max_passthrough_object_size = (uint64_t)a->get_int(a, "max_passthrough_object_size");
   snapshot->cache_bytes = (uint64_t)a->get_int(a, "cache_size_mb") << 20;
   snapshot->metadata_cache_bytes = (uint64_t)a->get_int(a, "metadata_cache_mb") << 20;

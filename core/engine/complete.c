@@ -237,6 +237,7 @@ static int assemble(struct dg_engine *engine, const struct dg_call *call, struct
     .size_bytes = plan->size_bytes,
     .meta = upload->meta,
     .checksum_kind = plan->composite ? DG_SUM_NONE : upload->checksum_kind,
+    .from_parts = true,
     .check = check_not_dropped,
     .receiver = plan,
   };

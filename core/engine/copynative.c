@@ -153,7 +153,7 @@ static int check_target(struct dg_engine *engine, const struct dg_call *call,
     return -1;
   if (target.backend != copy->source.backend)
     rc = decline(err, "source and target lie on different storage");
-  else if (dg_put_may_be_delta(&target, request->key))
+  else if (dg_put_may_be_delta(&target, request->key, DG_TO_END, /* from_parts= */ false))
     rc = decline(err, "the target may be a delta");
   else if (strcmp(target.bucket, copy->source.bucket) == 0 &&
            dg_slice_equal(request->key, request->source_key))

@@ -160,6 +160,7 @@ struct dg_put_request {
   uint32_t checksum_kind;         /* DG_SUM_*: computed, kept in metadata, returned */
   bool checksum_full_object;      /* uploads only: x-amz-checksum-type FULL_OBJECT. CRC64NVME is
                                      always so, SHA1 and SHA256 never (DG_E_INVALID_REQUEST) */
+  bool from_parts;                /* a completed upload: mpu_delta_reconstruct_max_bytes holds */
   dg_write_check_fn check;        /* may be NULL */
   void *receiver;                 /* stays valid until commit or abort */
   bool holds_room;                /* the caller may hold room in the spool, as for a source that is

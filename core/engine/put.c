@@ -23,7 +23,6 @@
 
 #include "common/banned.h"
 
-
 static void put_free(struct dg_put *put)
 {
   dg_encode_close(put->encode);
@@ -43,18 +42,18 @@ static void put_free(struct dg_put *put)
  * 1024. Stores move between backends, so this holds for all. */
 #define DELTA_KEY_MAX 1015u
 
-bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key)
+static bool is_delta_size(const struct dg_snapshot *snapshot, uint64_t size_bytes, bool from_parts)
 {
-  return route->codec && route->policy->compression && route->policy->max_delta_ratio > 0 &&
-         key.len <= DELTA_KEY_MAX && dg_key_eligible(key, route->policy->delta_suffixes);
+  return size_bytes == DG_TO_END || (size_bytes <= snapshot->max_delta_object_size &&
+                                     (!from_parts || size_bytes <= snapshot->mpu_delta_max_bytes));
 }
 
-static bool may_be_delta(const struct dg_put *put)
+bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key, uint64_t size_bytes,
+                         bool from_parts)
 {
-  if (put->size_hint == 0 || !dg_put_may_be_delta(&put->route, put->key))
-    return false;
-  return put->size_hint == DG_TO_END ||
-         put->size_hint <= put->route.snapshot->max_delta_object_size;
+  return route->codec && route->policy->compression && route->policy->max_delta_ratio > 0 &&
+         size_bytes > 0 && is_delta_size(route->snapshot, size_bytes, from_parts) &&
+         key.len <= DELTA_KEY_MAX && dg_key_eligible(key, route->policy->delta_suffixes);
 }
 
 /* A put that has its route and keeps its limits; NULL on failure. */
@@ -73,6 +72,7 @@ static struct dg_put *put_new(struct dg_engine *engine, const struct dg_call *ca
   put->check = request->check;
   put->receiver = request->receiver;
   put->size_hint = request->size_bytes;
+  put->from_parts = request->from_parts;
   if (dg_route_open(engine, call, request->bucket, &put->route, err) < 0)
     goto fail;
   put->size_max = put->route.snapshot->max_object_size;
@@ -101,7 +101,7 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
   if (!put)
     return -1;
   put->hashes = dg_hashes_new(request->checksum_kind);
-  put->candidate = may_be_delta(put);
+  put->candidate = dg_put_may_be_delta(&put->route, put->key, put->size_hint, put->from_parts);
   if (dg_stage_open(engine, call, &put->route, put->key, put->size_hint, put->candidate,
                     request->holds_room, &put->stage, err) < 0)
     goto fail;

@@ -36,8 +36,10 @@ int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
                         const struct dg_put_request *request, const struct dg_put_ready *ready,
                         struct dg_put_result *ret_result, struct dg_error *err);
 
-/* Does this name become a delta, if that pays? [any] */
-bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key);
+/* Does this object become a delta, if that pays? size_bytes: DG_TO_END if nobody knows;
+ * of an upload (from_parts) that is under way, what it has at least. [any] */
+bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key, uint64_t size_bytes,
+                         bool from_parts);
 
 /* [worker] dg_put_write() for the rest of a stream, which stays open. */
 int dg_put_drain(struct dg_put *put, struct dg_reader *reader, struct dg_error *err);
@@ -59,6 +61,7 @@ struct dg_put {
   dg_write_check_fn check;
   void *receiver;
   uint64_t size_hint, size_bytes, size_max;
+  bool from_parts;
   struct dg_hashes *hashes;
   struct dg_digests digests;
   struct dg_stage *stage;

@@ -429,7 +429,7 @@ int dg_put_prepare_delta(struct dg_put *put, bool alone, bool may_share, bool *r
   struct dg_basis now;
 
   *ret_switch = false;
-  if (put->size_bytes > put->route.snapshot->max_delta_object_size) {
+  if (!dg_put_may_be_delta(&put->route, put->key, put->size_bytes, put->from_parts)) {
     g_clear_pointer(&put->encode, dg_encode_close); /* the size was not known at the start */
     return 0;
   }

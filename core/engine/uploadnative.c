@@ -13,10 +13,12 @@
 
 /* ---- Begin -------------------------------------------------------------------------- */
 
-static bool may_be_native(const struct dg_route *route, const struct dg_upload *upload)
+static bool may_be_native(const struct dg_route *route, const struct dg_upload *upload,
+                          uint64_t part_bytes)
 {
   return dg_backend_has(route->backend, DG_CAP_NATIVE_UPLOAD) &&
-         !dg_put_may_be_delta(route, dg_slice_str(upload->key));
+         !dg_put_may_be_delta(route, dg_slice_str(upload->key), part_bytes,
+                              /* from_parts= */ true);
 }
 
 static bool is_at(const struct dg_upload *upload, const struct dg_route *route)
@@ -76,13 +78,13 @@ static int keep_locked(struct dg_upload *upload, const struct dg_route *route, c
 
 /* The state is BEGINNING, and ours to change. */
 static int begin(const struct dg_call *call, const struct dg_route *route,
-                 struct dg_upload *upload, struct dg_error *err)
+                 struct dg_upload *upload, uint64_t part_bytes, struct dg_error *err)
 {
   enum dg_native_state next = DG_NATIVE_UNDECIDED;
   char *token = NULL;
   int rc;
 
-  if (!may_be_native(route, upload)) {
+  if (!may_be_native(route, upload, part_bytes)) {
     next = DG_NATIVE_NEVER;
     rc = 0;
   } else {
@@ -111,7 +113,8 @@ static int begin(const struct dg_call *call, const struct dg_route *route,
 /* Decides, or waits until another part has decided. *ret_begun: the part goes to the
  * storage. */
 static int decide(const struct dg_call *call, const struct dg_route *route,
-                  struct dg_upload *upload, bool is_large, bool *ret_begun, struct dg_error *err)
+                  struct dg_upload *upload, uint64_t part_bytes, bool *ret_begun,
+                  struct dg_error *err)
 {
   bool mine = false;
 
@@ -123,12 +126,12 @@ static int decide(const struct dg_call *call, const struct dg_route *route,
     }
     (void)g_cond_wait_until(&upload->changed, &upload->mutex, g_get_monotonic_time() + 250000);
   }
-  if (upload->native.state == DG_NATIVE_UNDECIDED && is_large) {
+  if (upload->native.state == DG_NATIVE_UNDECIDED && part_bytes >= LARGE_PART_BYTES) {
     upload->native.state = DG_NATIVE_BEGINNING;
     mine = true;
   }
   g_mutex_unlock(&upload->mutex);
-  if (mine && begin(call, route, upload, err) < 0)
+  if (mine && begin(call, route, upload, part_bytes, err) < 0)
     return -1;
   g_mutex_lock(&upload->mutex);
   *ret_begun = upload->native.state == DG_NATIVE_BEGUN;
@@ -186,7 +189,7 @@ int dg_native_part_open(struct dg_engine *engine, const struct dg_call *call,
   part->call = call;
   part->part_no = part_no;
   if (dg_route_open(engine, call, dg_slice_str(upload->bucket), &part->route, err) < 0 ||
-      decide(call, &part->route, upload, size_bytes >= LARGE_PART_BYTES, &begun, err) < 0)
+      decide(call, &part->route, upload, size_bytes, &begun, err) < 0)
     goto fail;
   if (!begun) {
     dg_native_part_free(part);

@@ -175,4 +175,32 @@ def debug_headers_are_silent_by_default():
     other.stop()
 
 
+def upload(server, key, pieces):
+    """Completes an upload of these parts: how it came to rest."""
+    s3 = server.client()
+    upload_id = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    parts = [{"PartNumber": number, "ETag": s3.upload_part(
+        Bucket=BUCKET, Key=key, UploadId=upload_id, PartNumber=number, Body=piece)["ETag"]}
+        for number, piece in enumerate(pieces, 1)]
+    s3.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload_id,
+                                 MultipartUpload={"Parts": parts})
+    answer = server.request("GET", "/%s/%s" % (BUCKET, key))
+    assert answer.body == b"".join(pieces)
+    return answer.headers["x-amz-storage-type"]
+
+
+@case
+def uploads_above_their_limit_are_stored_as_they_are():
+    other = Server(env={"DGP_DEBUG_HEADERS": "true",
+                        "DGP_MPU_DELTA_RECONSTRUCT_MAX_BYTES": "3000000"})
+    other.request("PUT", "/" + BUCKET)
+    same(upload(other, "m/1.tar", [v[0][:1000], v[0][1000:]]), "delta")
+    same(upload(other, "m/2.tar", [v[1], b"x"]), "passthrough")
+    answer = other.request("PUT", "/%s/m/3.tar" % BUCKET, body=v[1] + b"x")
+    same(answer.headers["x-amz-storage-type"], "delta")
+    other.restart({"DGP_MPU_DELTA_RECONSTRUCT_MAX_BYTES": None})
+    same(upload(other, "m/4.tar", [v[1], b"x"]), "delta")
+    other.stop()
+
+
 main()

@@ -28,6 +28,7 @@ void double_settings_reset(void)
     .cache_bytes = 64 << 20,
     .max_object_size = UINT64_C(1) << 40,
     .max_delta_object_size = UINT64_C(1) << 40,
+    .mpu_delta_max_bytes = UINT64_C(1) << 40,
     .max_delta_ratio = 0.75,
     .max_uploads = 100,
     .idle_ttl_s = 3600,
@@ -94,6 +95,7 @@ struct dg_snapshot *double_snapshot_new(const char *dir)
   snapshot->lease_wait_s = double_settings.lease_wait_s;
   snapshot->max_object_size = double_settings.max_object_size;
   snapshot->max_delta_object_size = double_settings.max_delta_object_size;
+  snapshot->mpu_delta_max_bytes = double_settings.mpu_delta_max_bytes;
   snapshot->metadata_cache_bytes = double_settings.metadata_cache_bytes;
   snapshot->cache_bytes = double_settings.cache_bytes;
   snapshot->max_multipart_uploads = double_settings.max_uploads;

@@ -108,6 +108,7 @@ char *double_real_dir(void);
 /* Before double_engine_open(): what the snapshot says. */
 struct double_settings {
   uint64_t metadata_cache_bytes, cache_bytes, max_object_size, max_delta_object_size;
+  uint64_t mpu_delta_max_bytes;
   double max_delta_ratio;
   enum dg_verify_reads verify_passthrough_reads;
   uint32_t max_uploads, idle_ttl_s;

@@ -452,6 +452,23 @@ START_TEST(deadlines_come_from_the_file)
 }
 END_TEST
 
+START_TEST(an_upload_may_become_a_delta_whatever_its_size_unless_the_file_says_so)
+{
+  struct dg_snapshot *s = config_loaded(CREDENTIALS);
+
+  ck_assert_uint_eq(s->mpu_delta_max_bytes, s->max_object_size);
+  dg_snapshot_unref(s);
+  g_setenv("DGP_MPU_DELTA_RECONSTRUCT_MAX_BYTES", "67108864", TRUE);
+  s = config_loaded(CREDENTIALS);
+  ck_assert_uint_eq(s->mpu_delta_max_bytes, 64u << 20);
+  dg_snapshot_unref(s);
+  g_unsetenv("DGP_MPU_DELTA_RECONSTRUCT_MAX_BYTES");
+  s = config_loaded(CREDENTIALS "advanced: {mpu_delta_reconstruct_max_bytes: 0}\n");
+  ck_assert_uint_eq(s->mpu_delta_max_bytes, 0);
+  dg_snapshot_unref(s);
+}
+END_TEST
+
 START_TEST(prefixes_are_removed_only_where_the_file_says_so)
 {
   struct dg_snapshot *s = config_loaded(CREDENTIALS);
@@ -535,6 +552,8 @@ int main(void)
   tcase_add_test(load_case, lint_reads_the_file_alone);
   tcase_add_test(load_case, the_printed_example_loads);
   tcase_add_test(load_case, deadlines_come_from_the_file);
+  tcase_add_test(load_case,
+                 an_upload_may_become_a_delta_whatever_its_size_unless_the_file_says_so);
   tcase_add_test(load_case, prefixes_are_removed_only_where_the_file_says_so);
   tcase_add_test(load_case, secrets_are_not_shown);
   tcase_add_test(load_case, log_levels_are_parsed);

@@ -205,6 +205,25 @@ START_TEST(names_of_versions_and_what_the_storage_refuses_stay_here)
 }
 END_TEST
 
+START_TEST(an_upload_that_is_too_large_for_a_delta_goes_to_the_storage)
+{
+  struct dg_put_result result;
+
+  for (int i = 0; i < 2; i++) {
+    double_settings.mpu_delta_max_bytes = i ? LARGE - 1 : LARGE;
+    reopen();
+    assert_ok(create("k.zip", DG_SUM_NONE, false, NULL));
+    assert_ok(send_part("k.zip", 1));
+    ck_assert_uint_eq(double_store_upload_count(store), (unsigned)i);
+    assert_ok(send_part("k.zip", 2));
+    assert_ok(send_part("k.zip", 3));
+    assert_ok(complete("k.zip", &result));
+    ck_assert_uint_eq(result.variant, DG_VARIANT_PASSTHROUGH);
+    assert_reads("k.zip", up.whole);
+  }
+}
+END_TEST
+
 START_TEST(a_small_part_that_came_first_is_sent_at_the_end)
 {
   struct dg_put_result result;
@@ -460,6 +479,7 @@ static Suite *native_suite(void)
   tcase_add_checked_fixture(cases, setup, teardown);
   tcase_add_test(cases, large_parts_go_to_the_storage_and_become_an_unmanaged_object);
   tcase_add_test(cases, names_of_versions_and_what_the_storage_refuses_stay_here);
+  tcase_add_test(cases, an_upload_that_is_too_large_for_a_delta_goes_to_the_storage);
   tcase_add_test(cases, a_small_part_that_came_first_is_sent_at_the_end);
   tcase_add_test(cases, what_the_storage_was_sent_in_vain_is_dropped_with_the_completion);
   tcase_add_test(cases, what_was_sent_in_vain_and_could_not_be_dropped_goes_with_a_sweep);

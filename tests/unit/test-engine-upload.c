@@ -245,6 +245,30 @@ START_TEST(an_eligible_upload_becomes_a_delta)
 }
 END_TEST
 
+START_TEST(an_upload_above_its_limit_is_stored_as_it_is)
+{
+  struct dg_put_result result;
+
+  double_settings.mpu_delta_max_bytes = 601000;
+  reopen();
+  upload_three("rel/fits.zip", DG_SUM_NONE, false);
+  assert_ok(complete("rel/fits.zip", up.id, up.parts, 3, "", &result));
+  ck_assert_uint_eq(result.variant, DG_VARIANT_DELTA);
+  drop_three();
+  double_settings.mpu_delta_max_bytes--;
+  reopen();
+  upload_three("rel/big.zip", DG_SUM_NONE, false);
+  assert_ok(complete("rel/big.zip", up.id, up.parts, 3, "", &result));
+  ck_assert_uint_eq(result.variant, DG_VARIANT_PASSTHROUGH);
+  assert_reads("rel/big.zip", up.whole);
+  /* One request with the same bytes is no upload. */
+  assert_ok(double_put(&engine, "b", "rel/one.zip", up.whole, &result, &err));
+  ck_assert_uint_eq(result.variant, DG_VARIANT_DELTA);
+  assert_reads("rel/one.zip", up.whole);
+  drop_three();
+}
+END_TEST
+
 START_TEST(an_upload_survives_a_restart)
 {
   struct dg_put_result result, again;
@@ -642,6 +666,7 @@ static Suite *upload_suite(void)
   tcase_add_test(cases, every_one_of_many_unequal_parts_can_be_found);
   tcase_add_test(cases, sizes_that_were_not_recorded_fail_the_part_number_alone);
   tcase_add_test(cases, an_eligible_upload_becomes_a_delta);
+  tcase_add_test(cases, an_upload_above_its_limit_is_stored_as_it_is);
   tcase_add_test(cases, an_upload_survives_a_restart);
   tcase_add_test(cases, a_full_object_checksum_is_that_of_the_bytes);
   tcase_add_test(cases, a_sha_checksum_cannot_be_of_the_full_object);
