@@ -131,7 +131,6 @@ struct dg_span {
 
 #define DG_STREAM_INLINE_FIELDS 40
 #define DG_STREAM_INLINE_HEAD 3072
-#define DG_STREAM_MAX_BLOCKS 2 /* of DG_BLOCK_READ_BYTES each, per read job */
 
 struct dg_stream {
   struct dg_exchange x;       /* a job's while one runs, else the loop's */
@@ -158,7 +157,6 @@ struct dg_stream {
   /* Handed to the job. */
   struct dg_block *input;     /* may be NULL; freed by the job */
   bool input_ended;
-  uint32_t want_blocks;
   bool may_sendfile;
   /* The job's own. */
   struct dg_payload *payload;
@@ -169,8 +167,7 @@ struct dg_stream {
   bool broken;                /* the response failed after its first byte */
   uint64_t reader_left;
   /* Given back by the job, taken by the loop. */
-  struct dg_block *blocks[DG_STREAM_MAX_BLOCKS];
-  uint32_t block_count;
+  struct dg_block *block;     /* of the response's body; may be NULL */
   int file_fd;                /* -1: none */
   uint64_t file_offset, file_length;
 
@@ -179,6 +176,7 @@ struct dg_stream {
   bool all_sent;              /* every byte is in the output or beyond */
   uint64_t body_out;          /* response body bytes put out so far */
   uint64_t chunk_since_us;    /* when the last chunk went out */
+  bool is_fast;               /* the client took one at once */
   uint64_t unsent;            /* of it, when the conn went away */
 
   struct dg_pair inline_fields[DG_STREAM_INLINE_FIELDS];

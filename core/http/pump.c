@@ -19,6 +19,9 @@
 /* A chunk that a slow source has not filled after this goes out as it is. */
 #define PATIENCE_US 20000u
 
+#define FIRST_BLOCK_BYTES (64u * 1024u)
+#define LARGE_BYTES (1024u * 1024u)
+
 static bool cancelled(const struct dg_stream *stream)
 {
   return __atomic_load_n(&stream->cancelled, __ATOMIC_RELAXED) != 0;
@@ -121,12 +124,20 @@ static int take_file(struct dg_stream *stream, struct dg_error *err)
   return 1;
 }
 
+/* A large body begins with a small block: the client waits for it to be filled and checked. */
+static size_t next_block_bytes(const struct dg_stream *stream)
+{
+  size_t most = !stream->head_sent && stream->reader_left >= LARGE_BYTES ? FIRST_BLOCK_BYTES
+                                                                         : DG_BLOCK_READ_BYTES;
+
+  return stream->reader_left < most ? (size_t)stream->reader_left : most;
+}
+
 /* Fills one block. */
 static int read_block(struct dg_stream *stream, struct dg_block **ret_block, struct dg_error *err)
 {
   struct dg_reader *reader = stream->x.response.reader;
-  size_t room = stream->reader_left < DG_BLOCK_READ_BYTES ? (size_t)stream->reader_left
-                                                          : DG_BLOCK_READ_BYTES;
+  size_t room = next_block_bytes(stream);
   struct dg_block *block = dg_block_new(room);
   uint64_t until_us = 0;
 
@@ -182,12 +193,7 @@ static int give_response(struct dg_stream *stream, struct dg_error *err)
     if (taken != 0)
       return taken < 0 ? -1 : 0;
   }
-  while (stream->reader_left && stream->block_count < stream->want_blocks) {
-    if (read_block(stream, &stream->blocks[stream->block_count], err) < 0)
-      return -1;
-    stream->block_count++;
-  }
-  return 0;
+  return stream->reader_left ? read_block(stream, &stream->block, err) : 0;
 }
 
 /* ---- The job ------------------------------------------------------------------ */
@@ -210,9 +216,7 @@ static void release(struct dg_stream *stream)
 /* An error turns into an answer as long as no byte of another one has left. */
 static void answer_error(struct dg_stream *stream, const struct dg_error *err)
 {
-  for (uint32_t i = 0; i < stream->block_count; i++)
-    dg_block_free(stream->blocks[i]);
-  stream->block_count = 0;
+  g_clear_pointer(&stream->block, dg_block_free);
   close_reader(stream);
   if (stream->head_sent) {
     stream->x.error = *err;

@@ -16,10 +16,8 @@
 
 #define SPARES 64 /* streams kept per loop, with their buffers */
 
-/* A client that drains a chunk faster than this gets larger ones; one that
- * needs longer than that gets the smallest, and holds no more memory. */
+/* For a client that drains a chunk faster than this the next is read meanwhile. */
 #define DRAIN_FAST_US 5000u
-#define DRAIN_SLOW_US 50000u
 
 /* ---- Making and ending ------------------------------------------------------- */
 
@@ -77,7 +75,6 @@ struct dg_stream *dg_stream_new(struct dg_loop *loop, struct dg_conn *conn, size
     stream->head_text = g_malloc(head_len);
   stream->conn = conn;
   stream->file_fd = -1;
-  stream->want_blocks = 1;
   stream->x.server = loop->gate->context;
   stream->x.started_mono_us = loop->now_us;
   stream->x.call.struct_size = sizeof stream->x.call;
@@ -93,9 +90,7 @@ struct dg_stream *dg_stream_new(struct dg_loop *loop, struct dg_conn *conn, size
 
 static void drop_blocks(struct dg_stream *stream)
 {
-  for (uint32_t i = 0; i < stream->block_count; i++)
-    dg_block_free(stream->blocks[i]);
-  stream->block_count = 0;
+  g_clear_pointer(&stream->block, dg_block_free);
   if (stream->file_fd >= 0)
     (void)close(stream->file_fd);
   stream->file_fd = -1;
@@ -208,6 +203,14 @@ static void bytes_span_free(const void *data, size_t len, void *owner)
   g_bytes_unref(owner);
 }
 
+static struct dg_span take_block(struct dg_stream *stream)
+{
+  struct dg_block *block = g_steal_pointer(&stream->block);
+
+  stream->body_out += block->len;
+  return (struct dg_span){block->data, block->len, block_span_free, block};
+}
+
 static bool has_body(const struct dg_stream *stream)
 {
   uint16_t status = stream->x.response.status;
@@ -238,7 +241,7 @@ static void send_head(struct dg_stream *stream)
   struct dg_conn *conn = stream->conn;
   struct dg_response *response = &stream->x.response;
   GString *head = stream->loop->scratch;
-  struct dg_span spans[1 + DG_STREAM_MAX_BLOCKS];
+  struct dg_span spans[2];
   unsigned count = 1;
 
   decide_keep(conn, stream);
@@ -253,14 +256,9 @@ static void send_head(struct dg_stream *stream)
       spans[count++] =
           (struct dg_span){data, len, bytes_span_free, g_bytes_ref(response->body)};
       stream->body_out = len;
+    } else if (stream->block) {
+      spans[count++] = take_block(stream);
     }
-    for (uint32_t i = 0; i < stream->block_count; i++) {
-      struct dg_block *block = stream->blocks[i];
-
-      spans[count++] = (struct dg_span){block->data, block->len, block_span_free, block};
-      stream->body_out += block->len;
-    }
-    stream->block_count = 0;
     stream->all_sent = stream->body_out == response->length;
   } else {
     stream->all_sent = true;
@@ -271,21 +269,24 @@ static void send_head(struct dg_stream *stream)
   dg_slot_give(stream);
 }
 
+/* The next job may read while the kernel takes this chunk, for a client that took the
+ * last one at once. A slow one is not read ahead for: two blocks are what it may make
+ * us hold. */
+static bool may_read_ahead(const struct dg_stream *stream)
+{
+  return stream->is_fast && !stream->released && !stream->conn->doomed &&
+         stream->body_out < stream->x.response.length && dg_out_pending(stream->conn) == 0;
+}
+
 static void send_more(struct dg_stream *stream)
 {
-  struct dg_span spans[DG_STREAM_MAX_BLOCKS];
-  unsigned count = 0;
+  if (stream->block) {
+    struct dg_span span = take_block(stream);
 
-  for (uint32_t i = 0; i < stream->block_count; i++) {
-    struct dg_block *block = stream->blocks[i];
-
-    spans[count++] = (struct dg_span){block->data, block->len, block_span_free, block};
-    stream->body_out += block->len;
-  }
-  stream->block_count = 0;
-  if (count) {
     stream->chunk_since_us = stream->loop->now_us;
-    dg_out_spans(stream->conn, spans, count, false);
+    if (may_read_ahead(stream))
+      submit(stream);
+    dg_out_spans(stream->conn, &span, 1, /* more= */ false);
   }
   if (stream->file_fd >= 0) {
     if (dg_out_file(stream->conn, stream->file_fd, stream->file_offset, stream->file_length) < 0) {
@@ -403,17 +404,6 @@ static void send_late(struct dg_stream *stream)
   dg_slot_give(stream);
 }
 
-/* How much the next read job may hold: it follows the client's speed. */
-static void adapt(struct dg_stream *stream)
-{
-  uint64_t took_us = stream->loop->now_us - stream->chunk_since_us;
-
-  if (took_us > DRAIN_SLOW_US)
-    stream->want_blocks = 1;
-  else if (took_us < DRAIN_FAST_US && stream->want_blocks < DG_STREAM_MAX_BLOCKS)
-    stream->want_blocks++;
-}
-
 /* Whether the answer has to wait: that of one who fails to identify himself
  * again and again. The sweep comes back to it. Meanwhile it holds a connection,
  * but no slot, no worker and no memory for a body. */
@@ -453,14 +443,14 @@ static void respond(struct dg_stream *stream)
     send_head(stream);
   if (!stream->all_sent && !conn->doomed)
     send_more(stream);
-  if (conn->doomed)
+  if (conn->doomed || stream->job_running)
     return;
   if (!stream->all_sent) {
     if (stream->released) {
       /* The reader is done and yet bytes are missing: never complete it. */
       dg_conn_doom(conn);
     } else if (dg_out_pending(conn) <= DG_GATE_OUT_LOW) {
-      adapt(stream);
+      stream->is_fast = stream->loop->now_us - stream->chunk_since_us < DRAIN_FAST_US;
       submit(stream);
     }
     return;
