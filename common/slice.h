@@ -9,6 +9,7 @@
 #include <deltaglider/plugin.h>
 #include <glib.h>
 #include <stdbool.h>
+#include <string.h>
 
 #define DG_SLICE_NONE ((struct dg_slice){NULL, 0})
 
@@ -105,6 +106,21 @@ static inline size_t dg_slice_find(struct dg_slice slice, char byte, size_t from
     return SIZE_MAX;
   hit = memchr(slice.data + from, byte, slice.len - from);
   return hit ? (size_t)(hit - slice.data) : SIZE_MAX;
+}
+
+/* The common prefix a listed key falls into: up to the first delimiter behind the
+ * listing's prefix, of prefix_len bytes. Absent when the key stands for itself, or
+ * the delimiter is empty. */
+static inline struct dg_slice dg_slice_roll_up(struct dg_slice key, size_t prefix_len,
+                                               struct dg_slice delimiter)
+{
+  struct dg_slice rest = dg_slice_skip(key, prefix_len);
+  const char *at;
+
+  if (!delimiter.len || rest.len < delimiter.len)
+    return DG_SLICE_NONE;
+  at = memmem(rest.data, rest.len, delimiter.data, delimiter.len);
+  return at ? dg_slice_of(key.data, (size_t)(at - key.data) + delimiter.len) : DG_SLICE_NONE;
 }
 
 /* Decimal digits only, 1 to 20 of them, no sign, no overflow. */

@@ -80,12 +80,10 @@ static int32_t emit_waiting(struct lister *lister)
 static struct dg_slice row_of(const struct dg_listing_request *request, struct dg_slice key,
                               bool *ret_is_prefix)
 {
-  struct dg_slice delimiter = request->delimiter, rest = dg_slice_skip(key, request->prefix.len);
-  const char *at =
-    delimiter.len ? memmem(rest.data, rest.len, delimiter.data, delimiter.len) : NULL;
+  struct dg_slice prefix = dg_slice_roll_up(key, request->prefix.len, request->delimiter);
 
-  *ret_is_prefix = at != NULL;
-  return at ? dg_slice_of(key.data, (size_t)(at - key.data) + delimiter.len) : key;
+  *ret_is_prefix = dg_slice_present(prefix);
+  return *ret_is_prefix ? prefix : key;
 }
 
 /* By start_after (see dg_list_request), or by a row that was given. */

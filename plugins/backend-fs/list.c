@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "common/meta.h"
+#include "common/slice.h"
 #include "cursor.h"
 #include "metaio.h"
 #include "path.h"
@@ -150,17 +151,10 @@ static int emit(struct lister *lister, uint32_t type, struct dg_slice key,
 static bool common_prefix(const struct lister *lister, struct dg_slice key,
                           struct dg_slice *ret_prefix)
 {
-  struct dg_slice delimiter = lister->request->delimiter;
-  size_t from = lister->request->prefix.len;
-  const char *at;
+  const struct dg_list_request *request = lister->request;
 
-  if (!delimiter.len || key.len < from + delimiter.len)
-    return false;
-  at = memmem(key.data + from, key.len - from, delimiter.data, delimiter.len);
-  if (!at)
-    return false;
-  *ret_prefix = (struct dg_slice){key.data, (size_t)(at - key.data) + delimiter.len};
-  return true;
+  *ret_prefix = dg_slice_roll_up(key, request->prefix.len, request->delimiter);
+  return dg_slice_present(*ret_prefix);
 }
 
 static bool before_bound(const struct lister *lister, struct dg_slice key)

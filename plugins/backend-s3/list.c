@@ -105,17 +105,10 @@ void dg_s3_list_late_names(struct dg_slice last, size_t prefix_len, struct dg_sl
  * it. */
 static bool roll_up(const struct lister *lister, struct dg_slice key, struct dg_slice *ret_prefix)
 {
-  struct dg_slice delimiter = lister->request->delimiter;
-  size_t from = lister->request->prefix.len;
-  const char *at;
+  const struct dg_list_request *request = lister->request;
 
-  if (!delimiter.len || key.len < from + delimiter.len)
-    return false;
-  at = memmem(key.data + from, key.len - from, delimiter.data, delimiter.len);
-  if (!at)
-    return false;
-  *ret_prefix = dg_slice_of(key.data, (size_t)(at - key.data) + delimiter.len);
-  return true;
+  *ret_prefix = dg_slice_roll_up(key, request->prefix.len, request->delimiter);
+  return dg_slice_present(*ret_prefix);
 }
 
 /* start_after is a common prefix: what lies below it is passed over too. */

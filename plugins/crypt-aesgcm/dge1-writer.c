@@ -8,24 +8,20 @@
 #include "common/hex.h"
 #include "common/slice.h"
 #include "plugins/crypt-aesgcm/dge1.h"
+#include "plugins/crypt-aesgcm/sealer.h"
 
 #include "common/banned.h"
 
 #define FRAMES_AT_ONCE 4u
 
 struct dge1_writer {
-  struct dg_writer writer; /* first: the public face */
-  struct dg_writer *inner;
-  EVP_CIPHER_CTX *ctx;
+  struct dg_sealer sealer; /* first */
   uint8_t iv[DG_AES_IV];
-  uint64_t plain_size; /* DG_TO_END: not known */
-  uint64_t written;    /* plaintext */
-  uint64_t number;     /* of the next frame */
-  bool finished;       /* the last frame is sealed */
-  bool failed;
-  uint8_t *chunk;      /* plaintext that waits */
+  uint64_t number; /* of the next frame */
+  bool finished;   /* the last frame is sealed */
+  uint8_t *chunk;  /* plaintext that waits */
   size_t chunk_len;
-  uint8_t *out;        /* sealed, on its way to inner */
+  uint8_t *out;    /* sealed, on its way to inner */
   size_t out_len, out_capacity;
 };
 
@@ -34,7 +30,7 @@ static int flush(struct dge1_writer *self, struct dg_error *err)
   size_t len = self->out_len;
 
   self->out_len = 0;
-  return len ? self->inner->ops->write(self->inner, self->out, len, err) : 0;
+  return len ? dg_sealer_push(&self->sealer, self->out, len, err) : 0;
 }
 
 static int seal_chunk(struct dge1_writer *self, const uint8_t *plain, size_t len, bool is_last,
@@ -44,7 +40,7 @@ static int seal_chunk(struct dge1_writer *self, const uint8_t *plain, size_t len
     return -1;
   if (self->number > UINT32_MAX)
     return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "a sealed body has at most 2^32 chunks");
-  if (dg_dge1_seal_frame(self->ctx, self->iv, self->number, is_last, plain, len,
+  if (dg_dge1_seal_frame(self->sealer.ctx, self->iv, self->number, is_last, plain, len,
                          self->out + self->out_len, err) < 0)
     return -1;
   self->out_len += len + DG_DGE1_EXTRA;
@@ -56,16 +52,18 @@ static int seal_chunk(struct dge1_writer *self, const uint8_t *plain, size_t len
 /* The next chunk lies whole in plain and `more` bytes follow it there. */
 static bool can_seal(const struct dge1_writer *self, size_t more)
 {
-  return more > 0 || self->plain_size != DG_TO_END;
+  return more > 0 || self->sealer.plain_size != DG_TO_END;
 }
 
 static bool is_last(const struct dge1_writer *self)
 {
-  return self->plain_size != DG_TO_END && self->number == dg_dge1_last(self->plain_size);
+  return self->sealer.plain_size != DG_TO_END && self->number == dg_dge1_last(self->sealer.plain_size);
 }
 
-static int take(struct dge1_writer *self, const uint8_t *data, size_t len, struct dg_error *err)
+static int take(struct dg_sealer *sealer, const uint8_t *data, size_t len, struct dg_error *err)
 {
+  struct dge1_writer *self = (struct dge1_writer *)sealer;
+
   while (len) {
     size_t room = DG_DGE1_CHUNK - self->chunk_len, part = MIN(len, room);
 
@@ -90,26 +88,19 @@ static int take(struct dge1_writer *self, const uint8_t *data, size_t len, struc
   return 0;
 }
 
-static int writer_write(struct dg_writer *writer, const void *data, size_t len,
-                        struct dg_error *err)
+static int finish(struct dg_sealer *sealer, struct dg_error *err)
 {
-  struct dge1_writer *self = (struct dge1_writer *)writer;
+  struct dge1_writer *self = (struct dge1_writer *)sealer;
 
-  if (self->failed)
-    return dg_fail(err, DG_E_INTERNAL, "write after a failed write");
-  self->failed = true;
-  if (self->plain_size != DG_TO_END && len > self->plain_size - self->written)
-    return dg_fail(err, DG_E_INCOMPLETE_BODY, "the body is longer than announced");
-  if (take(self, data, len, err) < 0)
+  if (!self->finished && seal_chunk(self, self->chunk, self->chunk_len, /* is_last= */ true, err) < 0)
     return -1;
-  self->written += len;
-  self->failed = false;
-  return 0;
+  return flush(self, err);
 }
 
-static void writer_free(struct dge1_writer *self)
+static void release(struct dg_sealer *sealer)
 {
-  EVP_CIPHER_CTX_free(self->ctx);
+  struct dge1_writer *self = (struct dge1_writer *)sealer;
+
   if (self->chunk)
     OPENSSL_cleanse(self->chunk, DG_DGE1_CHUNK);
   g_free(self->chunk);
@@ -117,47 +108,11 @@ static void writer_free(struct dge1_writer *self)
   g_free(self);
 }
 
-static void writer_abort(struct dg_writer *writer)
-{
-  struct dge1_writer *self = (struct dge1_writer *)writer;
-
-  if (!self)
-    return;
-  self->inner->ops->abort(self->inner);
-  writer_free(self);
-}
-
-static int finish(struct dge1_writer *self, struct dg_error *err)
-{
-  if (self->failed)
-    return dg_fail(err, DG_E_INTERNAL, "commit after a failed write");
-  if (self->plain_size != DG_TO_END && self->written != self->plain_size)
-    return dg_fail(err, DG_E_INCOMPLETE_BODY, "the body is shorter than announced");
-  if (!self->finished && seal_chunk(self, self->chunk, self->chunk_len, /* is_last= */ true, err) < 0)
-    return -1;
-  return flush(self, err);
-}
-
-static int writer_commit(struct dg_writer *writer, const struct dg_item *item,
-                         const struct dg_meta *meta, struct dg_commit_result *ret_result,
-                         struct dg_error *err)
-{
-  struct dge1_writer *self = (struct dge1_writer *)writer;
-  int rc = finish(self, err);
-
-  if (rc < 0)
-    self->inner->ops->abort(self->inner);
-  else
-    rc = self->inner->ops->commit(self->inner, item, meta, ret_result, err);
-  writer_free(self);
-  return rc;
-}
-
-static const struct dg_writer_ops writer_ops = {
-  .struct_size = sizeof writer_ops,
-  .write = writer_write,
-  .commit = writer_commit,
-  .abort = writer_abort,
+static const struct dg_sealer_format format = {
+  .max_size = DG_DGE1_PLAIN_MAX,
+  .take = take,
+  .finish = finish,
+  .release = release,
 };
 
 int dg_dge1_seal(struct dg_aes *aes, const struct dg_seal_params *params, struct dg_writer *inner,
@@ -180,17 +135,14 @@ int dg_dge1_seal(struct dg_aes *aes, const struct dg_seal_params *params, struct
   if (aes->host->meta_add_extension(marks, DG_SLICE(DG_AES_IV_MARK), dg_slice_str(hex), err) < 0)
     goto fail;
   self = g_new0(struct dge1_writer, 1);
-  self->writer.ops = &writer_ops;
-  self->inner = inner;
-  self->ctx = ctx;
+  dg_sealer_init(&self->sealer, &format, inner, ctx, params->plain_size);
   memcpy(self->iv, iv, sizeof iv);
-  self->plain_size = params->plain_size;
   self->out_capacity = size ? (size_t)MIN(size, capacity) : capacity;
   self->out = g_malloc(self->out_capacity);
   memcpy(self->out, DG_DGE1_MAGIC, 4);
   memcpy(self->out + 4, iv, sizeof iv);
   self->out_len = DG_DGE1_HEADER;
-  *ret_writer = &self->writer;
+  *ret_writer = &self->sealer.writer;
   return 0;
 
 fail:

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "plugins/crypt-aesgcm/aesgcm.h"
+#include "plugins/crypt-aesgcm/sealer.h"
 
 #include "common/banned.h"
 
@@ -21,12 +21,8 @@
 /* ---- Writing ----------------------------------------------------------------------- */
 
 struct v1_writer {
-  struct dg_writer writer; /* first: the public face */
-  struct dg_writer *inner;
-  EVP_CIPHER_CTX *ctx;
-  uint64_t plain_size; /* DG_TO_END: not known */
-  uint64_t written;
-  bool begun, failed;
+  struct dg_sealer sealer; /* first */
+  bool begun;
   uint8_t iv[DG_AES_IV];
   uint8_t *out;
 };
@@ -36,19 +32,21 @@ static int begin(struct v1_writer *self, struct dg_error *err)
   if (self->begun)
     return 0;
   self->begun = true;
-  return self->inner->ops->write(self->inner, self->iv, sizeof self->iv, err);
+  return dg_sealer_push(&self->sealer, self->iv, sizeof self->iv, err);
 }
 
-static int take(struct v1_writer *self, const uint8_t *data, size_t len, struct dg_error *err)
+static int take(struct dg_sealer *sealer, const uint8_t *data, size_t len, struct dg_error *err)
 {
+  struct v1_writer *self = (struct v1_writer *)sealer;
+
   if (begin(self, err) < 0)
     return -1;
   while (len) {
     int part = (int)MIN(len, STEP), done = 0;
 
-    if (EVP_EncryptUpdate(self->ctx, self->out, &done, data, part) != 1 || done != part)
+    if (EVP_EncryptUpdate(sealer->ctx, self->out, &done, data, part) != 1 || done != part)
       return dg_aes_fail(err, "AES-256-GCM encryption");
-    if (self->inner->ops->write(self->inner, self->out, (size_t)part, err) < 0)
+    if (dg_sealer_push(sealer, self->out, (size_t)part, err) < 0)
       return -1;
     data += part;
     len -= (size_t)part;
@@ -56,79 +54,32 @@ static int take(struct v1_writer *self, const uint8_t *data, size_t len, struct 
   return 0;
 }
 
-static int writer_write(struct dg_writer *writer, const void *data, size_t len,
-                        struct dg_error *err)
-{
-  struct v1_writer *self = (struct v1_writer *)writer;
-
-  if (self->failed)
-    return dg_fail(err, DG_E_INTERNAL, "write after a failed write");
-  self->failed = true;
-  if (len > DG_AES_V1_MAX - self->written)
-    return dg_fail(err, DG_E_ENTITY_TOO_LARGE, "the older format holds at most 64 GiB");
-  if (self->plain_size != DG_TO_END && len > self->plain_size - self->written)
-    return dg_fail(err, DG_E_INCOMPLETE_BODY, "the body is longer than announced");
-  if (take(self, data, len, err) < 0)
-    return -1;
-  self->written += len;
-  self->failed = false;
-  return 0;
-}
-
-static void writer_free(struct v1_writer *self)
-{
-  EVP_CIPHER_CTX_free(self->ctx);
-  g_free(self->out);
-  g_free(self);
-}
-
-static void writer_abort(struct dg_writer *writer)
-{
-  struct v1_writer *self = (struct v1_writer *)writer;
-
-  if (!self)
-    return;
-  self->inner->ops->abort(self->inner);
-  writer_free(self);
-}
-
-static int finish(struct v1_writer *self, struct dg_error *err)
+static int finish(struct dg_sealer *sealer, struct dg_error *err)
 {
   uint8_t tag[DG_AES_TAG];
   int done = 0;
 
-  if (self->failed)
-    return dg_fail(err, DG_E_INTERNAL, "commit after a failed write");
-  if (self->plain_size != DG_TO_END && self->written != self->plain_size)
-    return dg_fail(err, DG_E_INCOMPLETE_BODY, "the body is shorter than announced");
-  if (begin(self, err) < 0)
+  if (begin((struct v1_writer *)sealer, err) < 0)
     return -1;
-  if (EVP_EncryptFinal_ex(self->ctx, tag, &done) != 1 ||
-      EVP_CIPHER_CTX_ctrl(self->ctx, EVP_CTRL_AEAD_GET_TAG, sizeof tag, tag) != 1)
+  if (EVP_EncryptFinal_ex(sealer->ctx, tag, &done) != 1 ||
+      EVP_CIPHER_CTX_ctrl(sealer->ctx, EVP_CTRL_AEAD_GET_TAG, sizeof tag, tag) != 1)
     return dg_aes_fail(err, "AES-256-GCM encryption");
-  return self->inner->ops->write(self->inner, tag, sizeof tag, err);
+  return dg_sealer_push(sealer, tag, sizeof tag, err);
 }
 
-static int writer_commit(struct dg_writer *writer, const struct dg_item *item,
-                         const struct dg_meta *meta, struct dg_commit_result *ret_result,
-                         struct dg_error *err)
+static void release(struct dg_sealer *sealer)
 {
-  struct v1_writer *self = (struct v1_writer *)writer;
-  int rc = finish(self, err);
+  struct v1_writer *self = (struct v1_writer *)sealer;
 
-  if (rc < 0)
-    self->inner->ops->abort(self->inner);
-  else
-    rc = self->inner->ops->commit(self->inner, item, meta, ret_result, err);
-  writer_free(self);
-  return rc;
+  g_free(self->out);
+  g_free(self);
 }
 
-static const struct dg_writer_ops writer_ops = {
-  .struct_size = sizeof writer_ops,
-  .write = writer_write,
-  .commit = writer_commit,
-  .abort = writer_abort,
+static const struct dg_sealer_format format = {
+  .max_size = DG_AES_V1_MAX,
+  .take = take,
+  .finish = finish,
+  .release = release,
 };
 
 int dg_v1_seal(struct dg_aes *aes, const struct dg_seal_params *params, struct dg_writer *inner,
@@ -149,13 +100,10 @@ int dg_v1_seal(struct dg_aes *aes, const struct dg_seal_params *params, struct d
     return dg_aes_fail(err, "AES-256-GCM");
   }
   self = g_new0(struct v1_writer, 1);
-  self->writer.ops = &writer_ops;
-  self->inner = inner;
-  self->ctx = ctx;
-  self->plain_size = params->plain_size;
+  dg_sealer_init(&self->sealer, &format, inner, ctx, params->plain_size);
   memcpy(self->iv, iv, sizeof iv);
   self->out = g_malloc(STEP);
-  *ret_writer = &self->writer;
+  *ret_writer = &self->sealer.writer;
   return 0;
 }
 
