@@ -44,6 +44,9 @@ static int apply_codec(const struct dg_load *load, const struct dg_config *optio
   bucket->delta_suffixes = dg_config_is_set(options, "delta_suffixes")
                              ? dg_split_list(options->get_text(options, "delta_suffixes"))
                              : g_strdupv(defaults->delta_suffixes);
+  bucket->delta_sniffing = dg_config_is_set(options, "delta_sniffing")
+                             ? options->get_bool(options, "delta_sniffing")
+                             : defaults->delta_sniffing;
   bucket->codec = dg_config_is_set(options, "codec")
                     ? dg_plugin_of_codec(options->get_text(options, "codec"))
                     : g_strdup(defaults->codec);

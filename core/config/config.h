@@ -57,6 +57,7 @@ struct dg_bucket_config {
   bool compression;
   double max_delta_ratio;
   char **delta_suffixes;        /* lower case, NULL-terminated: eligible for delta */
+  bool delta_sniffing;          /* and so are others by their first bytes */
   char *codec;                  /* plugin name, e.g. "codec-xdelta3" */
   enum dg_verify_reads verify_passthrough_reads;
   uint64_t quota_bytes, quota_objects; /* DG_QUOTA_NONE: no limit. Bytes as clients count them */

@@ -188,6 +188,7 @@ int dg_snapshot_apply_advanced(struct dg_snapshot *snapshot, const struct dg_con
   defaults->compression = snapshot->max_delta_ratio > 0;
   defaults->max_delta_ratio = snapshot->max_delta_ratio;
   defaults->delta_suffixes = dg_split_list(a->get_text(a, "delta_suffixes"));
+  defaults->delta_sniffing = a->get_bool(a, "delta_sniffing");
   defaults->codec = dg_plugin_of_codec(a->get_text(a, "codec"));
   defaults->verify_passthrough_reads = dg_verify_reads_of(a);
   return 0;

@@ -10,6 +10,7 @@ struct native_copy {
   const struct dg_copy_request *request;
   struct dg_route source;
   struct dg_found found; /* the source's */
+  bool by_content; /* the target may be a delta: the source's first bytes tell */
   int64_t created_at_s;
 };
 
@@ -143,22 +144,57 @@ static int store_copy(void *receiver, struct dg_put *put, struct dg_meta *meta,
 
 /* The target's side: may the same bytes be what would be stored there? */
 static int check_target(struct dg_engine *engine, const struct dg_call *call,
-                        const struct native_copy *copy, struct dg_error *err)
+                        struct native_copy *copy, struct dg_error *err)
 {
   const struct dg_copy_request *request = copy->request;
+  enum dg_delta_chance chance;
   struct dg_route target;
   int rc = 0;
 
   if (dg_route_open(engine, call, request->bucket, &target, err) < 0)
     return -1;
+  chance = dg_put_delta_chance(&target, request->key, DG_TO_END, /* from_parts= */ false);
+  copy->by_content = chance == DG_DELTA_BY_CONTENT;
   if (target.backend != copy->source.backend)
     rc = decline(err, "source and target lie on different storage");
-  else if (dg_put_may_be_delta(&target, request->key, DG_TO_END, /* from_parts= */ false))
+  else if (chance == DG_DELTA_TRIED)
     rc = decline(err, "the target may be a delta");
   else if (strcmp(target.bucket, copy->source.bucket) == 0 &&
            dg_slice_equal(request->key, request->source_key))
     rc = decline(err, "source and target are one");
   dg_route_clear(&target);
+  return rc;
+}
+
+/* Should the source change meanwhile, the copy notices that by its validator. */
+static int check_content(const struct dg_call *call, const struct native_copy *copy,
+                         struct dg_error *err)
+{
+  struct dg_item item =
+    dg_route_item(&copy->source, copy->request->source_key, DG_VARIANT_PASSTHROUGH);
+  struct dg_range range = {0, MIN(copy->found.meta->file_size, DG_SNIFF_BYTES)};
+  struct dg_meta *meta;
+  struct dg_reader *reader;
+  char head[DG_SNIFF_BYTES];
+  size_t len = 0, got = 1;
+  int rc;
+
+  if (!copy->by_content || range.length == 0)
+    return 0;
+  meta = dg_meta_new();
+  rc = dg_backend_get(copy->source.backend, call, &item, range, meta, &reader, err);
+  dg_meta_unref(meta);
+  if (rc < 0)
+    return err->code == DG_E_NO_SUCH_KEY || err->code == DG_E_INVALID_RANGE
+             ? decline(err, "the source changed while it was looked at")
+             : -1;
+  while (rc == 0 && got > 0 && len < range.length) {
+    rc = dg_reader_read(reader, head + len, (size_t)range.length - len, &got, err);
+    len += rc == 0 ? got : 0;
+  }
+  dg_reader_close(reader);
+  if (rc == 0 && dg_sniff_suits_delta(head, len))
+    rc = decline(err, "the target may be a delta, by its content");
   return rc;
 }
 
@@ -202,6 +238,8 @@ int dg_copy_natively(struct dg_engine *engine, const struct dg_call *call,
     rc = dg_object_find(&copy.source, call, request->source_key, &copy.found, err);
   if (rc == 0)
     rc = check_source(&copy, err);
+  if (rc == 0)
+    rc = check_content(call, &copy, err);
   if (rc == 0)
     rc = copy_found(engine, call, &copy, ret_result, err);
   if (rc == 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PUT: bytes arrive without any lock, the decision is made under it.
  *
- *   open    route, limits; a stage for the bytes; an encoder if a delta may pay
+ *   open    route, limits; a stage for the bytes; an encoder if a delta may pay. Where
+ *           the content decides on that, stage and encoder wait for the first bytes
  *   write   hash, stage and encode each chunk
  *   commit  compare with what the client promised, then under the object's lock,
  *           or that of its whole deltaspace if a reference is to be made:
@@ -48,12 +49,17 @@ static bool is_delta_size(const struct dg_snapshot *snapshot, uint64_t size_byte
                                      (!from_parts || size_bytes <= snapshot->mpu_delta_max_bytes));
 }
 
-bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key, uint64_t size_bytes,
-                         bool from_parts)
+enum dg_delta_chance dg_put_delta_chance(const struct dg_route *route, struct dg_slice key,
+                                         uint64_t size_bytes, bool from_parts)
 {
-  return route->codec && route->policy->compression && route->policy->max_delta_ratio > 0 &&
-         size_bytes > 0 && is_delta_size(route->snapshot, size_bytes, from_parts) &&
-         key.len <= DELTA_KEY_MAX && dg_key_eligible(key, route->policy->delta_suffixes);
+  const struct dg_bucket_config *policy = route->policy;
+
+  if (!route->codec || !policy->compression || policy->max_delta_ratio <= 0 || size_bytes == 0 ||
+      key.len > DELTA_KEY_MAX || !is_delta_size(route->snapshot, size_bytes, from_parts))
+    return DG_DELTA_NEVER;
+  if (dg_key_eligible(key, policy->delta_suffixes))
+    return DG_DELTA_TRIED;
+  return policy->delta_sniffing ? DG_DELTA_BY_CONTENT : DG_DELTA_NEVER;
 }
 
 /* A put that has its route and keeps its limits; NULL on failure. */
@@ -73,6 +79,7 @@ static struct dg_put *put_new(struct dg_engine *engine, const struct dg_call *ca
   put->receiver = request->receiver;
   put->size_hint = request->size_bytes;
   put->from_parts = request->from_parts;
+  put->holds_room = request->holds_room;
   if (dg_route_open(engine, call, request->bucket, &put->route, err) < 0)
     goto fail;
   put->size_max = put->route.snapshot->max_object_size;
@@ -92,29 +99,38 @@ fail:
   return NULL;
 }
 
+/* Where the body's bytes go. */
+static int open_body(struct dg_put *put, struct dg_error *err)
+{
+  if (dg_stage_open(put->engine, put->call, &put->route, put->key, put->size_hint, put->candidate,
+                    put->holds_room, &put->stage, err) < 0)
+    return -1;
+  if (!put->candidate || put->size_hint == DG_TO_END)
+    return 0;
+  return dg_basis_find(put, /* has_space= */ false, &put->basis, err) < 0
+           ? -1
+           : dg_put_encode_open(put, err);
+}
+
 int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
                        const struct dg_put_request *request, struct dg_put **ret_put,
                        struct dg_error *err)
 {
   struct dg_put *put = put_new(engine, call, request, err);
+  enum dg_delta_chance chance;
 
   if (!put)
     return -1;
   put->hashes = dg_hashes_new(request->checksum_kind);
-  put->candidate = dg_put_may_be_delta(&put->route, put->key, put->size_hint, put->from_parts);
-  if (dg_stage_open(engine, call, &put->route, put->key, put->size_hint, put->candidate,
-                    request->holds_room, &put->stage, err) < 0)
-    goto fail;
-  if (put->candidate && put->size_hint != DG_TO_END &&
-      (dg_basis_find(put, /* has_space= */ false, &put->basis, err) < 0 ||
-       dg_put_encode_open(put, err) < 0))
-    goto fail;
+  chance = dg_put_delta_chance(&put->route, put->key, put->size_hint, put->from_parts);
+  put->candidate = chance == DG_DELTA_TRIED;
+  put->undecided = chance == DG_DELTA_BY_CONTENT;
+  if (!put->undecided && open_body(put, err) < 0) {
+    put_free(put);
+    return -1;
+  }
   *ret_put = put;
   return 0;
-
-fail:
-  put_free(put);
-  return -1;
 }
 
 void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra)
@@ -123,6 +139,23 @@ void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra)
   put->part_sizes = dg_slice_dup(extra->part_sizes);
   put->checksum_kind = extra->checksum_kind;
   put->checksum_text = dg_slice_dup(extra->checksum_text);
+}
+
+static int pass_on(struct dg_put *put, const void *data, size_t len, struct dg_error *err)
+{
+  if (put->encode && dg_put_encode_feed(put, data, len, err) < 0)
+    return -1;
+  return dg_stage_write(put->stage, data, len, err);
+}
+
+/* All first bytes are there: they decide, and go their way. */
+static int decide(struct dg_put *put, struct dg_error *err)
+{
+  put->undecided = false;
+  put->candidate = dg_sniff_suits_delta(put->head, put->head_len);
+  if (open_body(put, err) < 0)
+    return -1;
+  return put->head_len ? pass_on(put, put->head, put->head_len, err) : 0;
 }
 
 int dg_put_write(struct dg_put *put, const void *data, size_t len, struct dg_error *err)
@@ -135,9 +168,19 @@ int dg_put_write(struct dg_put *put, const void *data, size_t len, struct dg_err
     return dg_fail(err, DG_E_INCOMPLETE_BODY, "the body is longer than announced");
   put->size_bytes += len;
   dg_hashes_update(put->hashes, data, len);
-  if (put->encode && dg_put_encode_feed(put, data, len, err) < 0)
-    return -1;
-  return dg_stage_write(put->stage, data, len, err);
+  if (put->undecided) {
+    size_t first = MIN(len, sizeof put->head - put->head_len);
+
+    memcpy(put->head + put->head_len, data, first);
+    put->head_len += first;
+    if (put->head_len < sizeof put->head)
+      return 0;
+    if (decide(put, err) < 0)
+      return -1;
+    data = (const char *)data + first;
+    len -= first;
+  }
+  return pass_on(put, data, len, err);
 }
 
 static int put_piece(void *put, const void *data, size_t len, struct dg_error *err)
@@ -461,7 +504,8 @@ int dg_put_commit(struct dg_put *put, const struct dg_put_expect *expect,
     goto out;
   }
   dg_hashes_finish(put->hashes, &put->digests);
-  if (dg_digests_check(&put->digests, expect, err) < 0)
+  if (dg_digests_check(&put->digests, expect, err) < 0 ||
+      (put->undecided && decide(put, err) < 0))
     goto out;
   /* The long work before the lock, the short decision under it. */
   meta = dg_put_build_meta(put, err);

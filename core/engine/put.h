@@ -6,6 +6,7 @@
 #include "core/engine/encode.h"
 #include "core/engine/hashes.h"
 #include "core/engine/internal.h"
+#include "core/engine/sniff.h"
 #include "core/engine/stage.h"
 
 #define DG_PUT_TOOL "deltaglider_proxy/" PACKAGE_VERSION /* who stores things */
@@ -36,10 +37,16 @@ int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
                         const struct dg_put_request *request, const struct dg_put_ready *ready,
                         struct dg_put_result *ret_result, struct dg_error *err);
 
-/* Does this object become a delta, if that pays? size_bytes: DG_TO_END if nobody knows;
- * of an upload (from_parts) that is under way, what it has at least. [any] */
-bool dg_put_may_be_delta(const struct dg_route *route, struct dg_slice key, uint64_t size_bytes,
-                         bool from_parts);
+/* Does an object become a delta, if that pays? */
+enum dg_delta_chance {
+  DG_DELTA_NEVER,
+  DG_DELTA_BY_CONTENT, /* as dg_sniff_suits_delta() says of its first bytes */
+  DG_DELTA_TRIED,
+};
+/* size_bytes: DG_TO_END if nobody knows; of an upload (from_parts) that is under way, what
+ * it has at least. [any] */
+enum dg_delta_chance dg_put_delta_chance(const struct dg_route *route, struct dg_slice key,
+                                         uint64_t size_bytes, bool from_parts);
 
 /* [worker] dg_put_write() for the rest of a stream, which stays open. */
 int dg_put_drain(struct dg_put *put, struct dg_reader *reader, struct dg_error *err);
@@ -61,11 +68,14 @@ struct dg_put {
   dg_write_check_fn check;
   void *receiver;
   uint64_t size_hint, size_bytes, size_max;
-  bool from_parts;
+  bool from_parts, holds_room;
   struct dg_hashes *hashes;
   struct dg_digests digests;
-  struct dg_stage *stage;
+  struct dg_stage *stage;   /* NULL while undecided */
+  bool undecided;           /* whether it is a candidate: the first bytes are still to come */
   bool candidate;           /* may come to rest as a delta */
+  uint8_t head[DG_SNIFF_BYTES]; /* the first bytes, while undecided */
+  size_t head_len;
   struct dg_basis basis;    /* what encode was opened against, or given up against */
   struct dg_encode *encode; /* NULL: not begun, or given up */
   bool judged;              /* encode was begun: basis says against what */

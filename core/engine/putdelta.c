@@ -429,7 +429,8 @@ int dg_put_prepare_delta(struct dg_put *put, bool alone, bool may_share, bool *r
   struct dg_basis now;
 
   *ret_switch = false;
-  if (!dg_put_may_be_delta(&put->route, put->key, put->size_bytes, put->from_parts)) {
+  if (dg_put_delta_chance(&put->route, put->key, put->size_bytes, put->from_parts) ==
+      DG_DELTA_NEVER) {
     g_clear_pointer(&put->encode, dg_encode_close); /* the size was not known at the start */
     return 0;
   }

@@ -17,8 +17,8 @@ static bool may_be_native(const struct dg_route *route, const struct dg_upload *
                           uint64_t part_bytes)
 {
   return dg_backend_has(route->backend, DG_CAP_NATIVE_UPLOAD) &&
-         !dg_put_may_be_delta(route, dg_slice_str(upload->key), part_bytes,
-                              /* from_parts= */ true);
+         dg_put_delta_chance(route, dg_slice_str(upload->key), part_bytes,
+                             /* from_parts= */ true) == DG_DELTA_NEVER;
 }
 
 static bool is_at(const struct dg_upload *upload, const struct dg_route *route)

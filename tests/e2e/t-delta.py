@@ -203,4 +203,36 @@ def uploads_above_their_limit_are_stored_as_they_are():
     other.stop()
 
 
+@case
+def first_bytes_decide_where_the_bucket_says_so():
+    other = Server(env={"DGP_DEBUG_HEADERS": "true", "DGP_DATA_DIR": None})
+    other.stop()
+    other.config = {"storage": {"filesystem": other.data,
+                                "buckets": {BUCKET: {"delta_sniffing": True}}}}
+    other.start()
+    for name in (BUCKET, "names"):
+        other.make_bucket(name)
+    program = [b"\x7fELF" + data[4:] for data in v[:4]]
+    packed = b"\x1f\x8b\x08" + v[0][3:]
+    how = lambda path, **more: other.request("PUT", path, **more).headers["x-amz-storage-type"]
+    same(how("/%s/s/1" % BUCKET, body=program[0]), "delta")
+    same(how("/%s/s/2.gz" % BUCKET, body=packed), "passthrough")
+    same(how("/names/s/1", body=program[0]), "passthrough")
+    pieces = [program[1][at:at + 100000] for at in range(0, len(program[1]), 100000)]
+    pieces[:1] = [program[1][:2], program[1][2:700], program[1][700:100000]]
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    same(how("/%s/s/3" % BUCKET, body=framed, headers={
+        "Transfer-Encoding": "chunked", "x-amz-content-sha256": "UNSIGNED-PAYLOAD"}), "delta")
+    same(upload(other, "s/4", [program[2][:3], program[2][3:]]), "delta")
+    same(upload(other, "s/5.gz", [packed[:3], packed[3:]]), "passthrough")
+    other.client().copy_object(Bucket=BUCKET, Key="s/6", CopySource="names/s/1")
+    for key, data in (("1", program[0]), ("2.gz", packed), ("3", program[1]), ("6", program[0])):
+        answer = other.request("GET", "/%s/s/%s" % (BUCKET, key))
+        assert answer.body == data, key
+        same(answer.headers["x-amz-storage-type"], "passthrough" if "gz" in key else "delta", key)
+    assert sum(os.path.getsize(os.path.join(other.data, name))
+               for name in other.files(BUCKET) if name.endswith(".delta")) < 200000
+    other.stop()
+
+
 main()

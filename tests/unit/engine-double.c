@@ -105,6 +105,7 @@ struct dg_snapshot *double_snapshot_new(const char *dir)
     .compression = true,
     .max_delta_ratio = double_settings.max_delta_ratio,
     .delta_suffixes = suffixes,
+    .delta_sniffing = double_settings.delta_sniffing,
     .verify_passthrough_reads = double_settings.verify_passthrough_reads,
     .quota_bytes = DG_QUOTA_NONE,
     .quota_objects = DG_QUOTA_NONE,

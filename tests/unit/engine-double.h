@@ -110,6 +110,7 @@ struct double_settings {
   uint64_t metadata_cache_bytes, cache_bytes, max_object_size, max_delta_object_size;
   uint64_t mpu_delta_max_bytes;
   double max_delta_ratio;
+  bool delta_sniffing;
   enum dg_verify_reads verify_passthrough_reads;
   uint32_t max_uploads, idle_ttl_s;
   uint64_t max_part_bytes; /* 0: no limit */

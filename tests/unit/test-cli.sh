@@ -49,6 +49,7 @@ expect 0 '"codec-xdelta3": {' \
 expect 0 '"recursive_delete": {' "$server" config defaults
 expect 0 "recursive_delete: false" "$server" config example
 expect 0 '"mpu_delta_reconstruct_max_bytes": {' "$server" config defaults
+expect 0 '"delta_sniffing": {' "$server" config defaults
 expect 3 "nowhere/x" "$server" config example --out nowhere/x
 expect 2 "takes no --out" "$server" config lint good.yaml --out x
 expect 2 "unknown command" "$server" config export

@@ -292,7 +292,8 @@ START_TEST(bucket_ratios_follow_the_rules)
   struct dg_snapshot *s = config_loaded(
     CREDENTIALS "storage:\n  buckets:\n    a: {max_delta_ratio: 0.3}\n    b: {max_delta_ratio: 2}\n"
                 "    c: {compression: false}\n    d: {compression: true, codec: codec-xdelta3}\n"
-                "    e: {delta_suffixes: [.BIN, .so], verify_passthrough_reads: yes}\n");
+                "    e: {delta_suffixes: [.BIN, .so], verify_passthrough_reads: yes}\n"
+                "    f: {delta_sniffing: true}\n");
 
   ck_assert_double_eq(config_bucket(s, "a")->max_delta_ratio, 0.3);
   ck_assert_double_eq(config_bucket(s, "b")->max_delta_ratio, 0.75);
@@ -301,6 +302,9 @@ START_TEST(bucket_ratios_follow_the_rules)
   ck_assert(config_bucket(s, "d")->compression);
   ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[0], ".bin");
   ck_assert_str_eq(config_bucket(s, "e")->delta_suffixes[1], ".so");
+  ck_assert(!config_bucket(s, "e")->delta_sniffing);
+  ck_assert(config_bucket(s, "f")->delta_sniffing);
+  ck_assert(!s->bucket_defaults.delta_sniffing);
   ck_assert_int_eq(config_bucket(s, "d")->verify_passthrough_reads, DG_VERIFY_AUTO);
   ck_assert_int_eq(config_bucket(s, "e")->verify_passthrough_reads, DG_VERIFY_ON);
   ck_assert_ptr_eq(config_bucket(s, "unknown"), &s->bucket_defaults);
@@ -469,6 +473,21 @@ START_TEST(an_upload_may_become_a_delta_whatever_its_size_unless_the_file_says_s
 }
 END_TEST
 
+START_TEST(a_bucket_may_look_at_names_alone_where_others_look_at_content)
+{
+  struct dg_snapshot *s = config_loaded(CREDENTIALS "advanced: {delta_sniffing: on}\n"
+                                                    "storage: {buckets: {plain: "
+                                                    "{delta_sniffing: off}, other: {}}}\n");
+
+  ck_assert(s->bucket_defaults.delta_sniffing);
+  ck_assert(config_bucket(s, "other")->delta_sniffing);
+  ck_assert(!config_bucket(s, "plain")->delta_sniffing);
+  dg_snapshot_unref(s);
+  config_refused(CREDENTIALS "storage: {buckets: {plain: {delta_sniffing: some}}}\n", DG_E_CONFIG,
+                 "delta_sniffing");
+}
+END_TEST
+
 START_TEST(prefixes_are_removed_only_where_the_file_says_so)
 {
   struct dg_snapshot *s = config_loaded(CREDENTIALS);
@@ -554,6 +573,7 @@ int main(void)
   tcase_add_test(load_case, deadlines_come_from_the_file);
   tcase_add_test(load_case,
                  an_upload_may_become_a_delta_whatever_its_size_unless_the_file_says_so);
+  tcase_add_test(load_case, a_bucket_may_look_at_names_alone_where_others_look_at_content);
   tcase_add_test(load_case, prefixes_are_removed_only_where_the_file_says_so);
   tcase_add_test(load_case, secrets_are_not_shown);
   tcase_add_test(load_case, log_levels_are_parsed);
