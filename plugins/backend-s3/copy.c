@@ -114,7 +114,7 @@ static int send_copy(const struct copy *copy, struct dg_error *err)
 
   set_request(copy, &request);
   dg_s3_answer_init(&answer);
-  rc = dg_s3_lease_guard(copy->s3, &request, err);
+  rc = dg_s3_lease_guard(copy->s3, copy->call, &request, err);
   if (rc == 0)
     rc = dg_s3_run(copy->s3, copy->call, &request, &answer, err);
   dg_s3_metaindex_drop(copy->s3->index, copy->bucket, copy->name);

@@ -3,6 +3,7 @@
 
 #include "item.h"
 
+#include "doubts.h"
 #include "lease.h"
 #include "metahdr.h"
 #include "metaindex.h"
@@ -110,12 +111,25 @@ static int look_at(struct dg_s3 *s3, const struct dg_call *call, const struct dg
   return dg_s3_look(s3, call, item->bucket, dg_slice_of(name->str, name->len), ret_facts, err);
 }
 
+static int wait_to_stay(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                        struct dg_error *err)
+{
+  g_autoptr(GString) name = g_string_new(NULL);
+
+  if (name_of(item, name, err) < 0)
+    return -1;
+  return dg_s3_doubt_wait_to_stay(s3, call, item->bucket, dg_slice_of(name->str, name->len), err);
+}
+
 int dg_s3_head(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                struct dg_meta *meta, struct dg_error *err)
 {
   struct dg_s3_facts *facts;
   int rc;
 
+  /* A delta is not built on a reference that may yet be removed. */
+  if (item->variant == DG_VARIANT_REFERENCE && wait_to_stay(s3, call, item, err) < 0)
+    return -1;
   if (look_at(s3, call, item, &facts, err) < 0)
     return -1;
   rc = dg_s3_meta_read(s3->host, facts, item->variant, last_segment(item->key), meta, err);
@@ -201,7 +215,7 @@ int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_i
   dg_s3_facts_unref(facts);
   dg_s3_request_init(&request, "DELETE", item->bucket, upstream);
   dg_s3_answer_init(&answer);
-  rc = dg_s3_lease_guard(s3, &request, err);
+  rc = dg_s3_lease_guard(s3, call, &request, err);
   if (rc == 0)
     rc = dg_s3_run(s3, call, &request, &answer, err);
   dg_s3_metaindex_drop(s3->index, item->bucket, upstream);

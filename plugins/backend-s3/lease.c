@@ -10,6 +10,7 @@
 #include "common/hex.h"
 #include "bucket.h"
 #include "conditions.h"
+#include "doubts.h"
 #include "pages.h"
 #include "run.h"
 
@@ -142,10 +143,14 @@ static struct dg_slice prefix_of(struct dg_slice name)
   return name;
 }
 
-int dg_s3_lease_guard(struct dg_s3 *s3, struct dg_s3_request *request, struct dg_error *err)
+int dg_s3_lease_guard(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_request *request,
+                      struct dg_error *err)
 {
   struct dg_s3_lease *lease;
 
+  if (dg_s3_doubt_wait(s3, call, request, err) < 0)
+    return -1;
+  request->changes = true;
   if (!s3->shared)
     return 0;
   lease = find_held(s3, request->bucket, prefix_of(request->name));
@@ -173,8 +178,9 @@ int dg_s3_lease_stamp(struct dg_s3_lease *lease, struct dg_s3_request *request,
 
 void dg_s3_lease_doubt(struct dg_s3_lease *lease)
 {
-  uint64_t until = dg_time_mono_ms() + SIGNED_FOR_MS + 1000;
+  uint64_t until = dg_time_mono_ms() + DG_S3_DOUBT_MS;
 
+  G_STATIC_ASSERT(DG_S3_DOUBT_MS > SIGNED_FOR_MS);
   g_mutex_lock(&lease->mutex);
   lease->doubt_mono_ms = MAX(lease->doubt_mono_ms, until);
   g_mutex_unlock(&lease->mutex);

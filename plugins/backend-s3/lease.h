@@ -45,9 +45,11 @@ int dg_s3_lease_list(struct dg_s3 *s3, const struct dg_call *call, struct dg_sli
 
 /* ---- For requests ----------------------------------------------------------------------- */
 
-/* [any] Puts a request that changes an object under the lease of its deltaspace,
- * if other servers write here too. DG_E_SLOW_DOWN without that lease. */
-int dg_s3_lease_guard(struct dg_s3 *s3, struct dg_s3_request *request, struct dg_error *err);
+/* [worker] Before a request, complete but for its signature, that changes an object: waits
+ * until no earlier change of it is in doubt (doubts.h), and puts it under the lease of its
+ * deltaspace, if other servers write here too. DG_E_SLOW_DOWN without that lease. */
+int dg_s3_lease_guard(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_request *request,
+                      struct dg_error *err);
 /* [any] Sets when the next attempt is signed and for how long. DG_E_SLOW_DOWN:
  * the lease has run out. */
 int dg_s3_lease_stamp(struct dg_s3_lease *lease, struct dg_s3_request *request,

@@ -154,7 +154,7 @@ static int send_completion(struct dg_s3 *s3, const struct dg_call *call, struct 
     dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_text(&request, dg_slice_of(text->str, text->len));
   dg_s3_answer_init(&answer);
-  rc = dg_s3_lease_guard(s3, &request, err);
+  rc = dg_s3_lease_guard(s3, call, &request, err);
   if (rc == 0)
     rc = dg_s3_run(s3, call, &request, &answer, err);
   if (rc < 0)

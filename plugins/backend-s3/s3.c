@@ -13,6 +13,7 @@
 #include "bucket.h"
 #include "common/clock.h"
 #include "conditions.h"
+#include "doubts.h"
 #include "governor.h"
 #include "lease.h"
 #include "metaindex.h"
@@ -153,6 +154,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
   s3->conditions = dg_s3_conditions_new();
   s3->known = dg_s3_known_new();
   s3->leases = dg_s3_leases_new();
+  s3->doubts = dg_s3_doubts_new();
   *ret_s3 = s3;
   return 0;
 }
@@ -168,6 +170,7 @@ void dg_s3_close(struct dg_s3 *s3)
   dg_s3_conditions_free(s3->conditions);
   dg_s3_known_free(s3->known);
   dg_s3_leases_free(s3->leases);
+  dg_s3_doubts_free(s3->doubts);
   dg_s3_endpoint_clear(&s3->endpoint);
   if (s3->secret_access_key)
     OPENSSL_cleanse(s3->secret_access_key, strlen(s3->secret_access_key));

@@ -32,6 +32,7 @@ struct dg_s3_metaindex;
 struct dg_s3_conditions;
 struct dg_s3_known;
 struct dg_s3_leases;
+struct dg_s3_doubts;
 
 struct dg_s3 {
   const struct dg_host *host;
@@ -59,6 +60,7 @@ struct dg_s3 {
   struct dg_s3_conditions *conditions;
   struct dg_s3_known *known; /* buckets seen a moment ago */
   struct dg_s3_leases *leases;
+  struct dg_s3_doubts *doubts;
   bool shared; /* other servers write here too: set once, before any other thread runs */
 };
 

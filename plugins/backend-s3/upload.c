@@ -205,7 +205,7 @@ static int complete(struct upload *upload, const GPtrArray *pairs, bool if_absen
   if (if_absent)
     dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_text(&request, dg_slice_of(text->str, text->len));
-  rc = dg_s3_lease_guard(upload->s3, &request, err);
+  rc = dg_s3_lease_guard(upload->s3, upload->call, &request, err);
   if (rc < 0) {
     dg_s3_request_clear(&request);
     return -1;

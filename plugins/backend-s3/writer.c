@@ -106,7 +106,7 @@ static int put_object(struct s3_writer *self, struct dg_slice bucket, struct dg_
   if (if_absent)
     dg_s3_request_header(&request, "if-none-match", DG_SLICE("*"));
   dg_s3_request_body(&request, &body, sha256);
-  rc = dg_s3_lease_guard(self->s3, &request, err);
+  rc = dg_s3_lease_guard(self->s3, self->call, &request, err);
   if (rc == 0)
     rc = dg_s3_run(self->s3, self->call, &request, answer, err);
   dg_s3_request_clear(&request);
