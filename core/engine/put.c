@@ -394,7 +394,9 @@ static int store(struct dg_put *put, struct dg_meta *meta, struct dg_space *spac
     return put->ready->store(put->ready->receiver, put, meta, result, err);
   rc = put->encode ? dg_put_store_delta(put, meta, result, err)
                    : store_passthrough(put, meta, result, err);
-  if (rc < 0)
+  if (rc < 0 && put->delta_in_doubt)
+    dg_space_forsake(space);
+  else if (rc < 0)
     dg_space_soil(space); /* perhaps a reference was stored before */
   return rc;
 }

@@ -80,6 +80,7 @@ struct dg_put {
   struct dg_encode *encode; /* NULL: not begun, or given up */
   bool judged;              /* encode was begun: basis says against what */
   bool reference_bad;       /* never mind deltas: the reference cannot be trusted */
+  bool delta_in_doubt;      /* the first of its deltaspace may yet come: its reference stays */
   bool finished;            /* encoded holds the result, the ratio was good enough */
   struct dg_encode_result encoded;
   int64_t encode_us;

@@ -375,6 +375,15 @@ static int store_delta_item(struct dg_put *put, const struct dg_meta *meta,
   return 0;
 }
 
+/* May what failed so take effect later, when it is looked for no more? A disk of our own
+ * has done what it does when it answers; a storage elsewhere may not have answered. */
+static bool is_in_doubt(const struct dg_put *put, int32_t code)
+{
+  return !dg_backend_has(put->route.backend, DG_CAP_LOCAL_FILE) &&
+         (code == DG_E_IO || code == DG_E_TIMEOUT || code == DG_E_UNAVAILABLE ||
+          code == DG_E_CANCELLED || code == DG_E_SLOW_DOWN || code == DG_E_INTERNAL);
+}
+
 /* The reference this put made, and nothing uses: the deltaspace is still ours. A
  * delta whose commit failed late (the directory's fsync, say) may be visible
  * all the same, and then it must keep its reference. */
@@ -461,8 +470,12 @@ int dg_put_store_delta(struct dg_put *put, struct dg_meta *meta, struct dg_put_r
   if (!put->basis.exists && store_reference(put, meta, err) < 0)
     return -1;
   rc = store_delta_item(put, meta, result, err);
-  if (rc < 0 && !put->basis.exists)
-    remove_own_reference(put);
+  /* A delta without its reference would hide whatever the name still holds. */
+  if (rc < 0 && !put->basis.exists) {
+    put->delta_in_doubt = is_in_doubt(put, err->code);
+    if (!put->delta_in_doubt)
+      remove_own_reference(put);
+  }
   if (rc == 0)
     rc = check_reference_stayed(put, err);
   return rc;

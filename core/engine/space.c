@@ -16,7 +16,7 @@ struct dg_space {
   struct dg_slice prefix;
   struct dg_space_lock *lock;
   struct dg_lease_hold *hold; /* NULL: the storage is not shared */
-  bool alone, soiled;
+  bool alone, soiled, forsaken;
 };
 
 int dg_space_enter(struct dg_engine *engine, const struct dg_call *call,
@@ -69,13 +69,20 @@ void dg_space_soil(struct dg_space *space)
   space->soiled = true;
 }
 
+void dg_space_forsake(struct dg_space *space)
+{
+  space->forsaken = true;
+}
+
 void dg_space_leave(struct dg_space *space)
 {
   uint32_t how = DG_LEASE_PARK;
 
   if (!space)
     return;
-  if (space->hold && space->soiled) {
+  if (space->hold && space->forsaken) {
+    how = DG_LEASE_KEEP;
+  } else if (space->hold && space->soiled) {
     struct dg_call call = {.struct_size = sizeof call,
                            .deadline_mono_ms = dg_time_mono_ms() + TIDY_MS};
 

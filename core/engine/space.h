@@ -31,6 +31,10 @@ void dg_space_leave(struct dg_space *space);
  * the next put uses it. */
 void dg_space_soil(struct dg_space *space);
 
+/* [any] Something that was begun may take effect later: the lease is left to lapse, and
+ * whoever takes it over looks for what was left. Does nothing on a storage of our own. */
+void dg_space_forsake(struct dg_space *space);
+
 /* [worker] Under that right: removes a reference that no object needs. Failing,
  * which is logged, may leave it behind. delete.c */
 int dg_reference_tidy(struct dg_engine *engine, const struct dg_route *route,

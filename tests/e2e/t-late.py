@@ -97,6 +97,14 @@ def reference(f):
     f.holds("app.zip", v[1])
 
 
+def hidden(f):
+    up.put_object(Bucket=f.late.bucket, Key=f.name + "/app.zip", Body=noise[0])  # not ours
+    answer = f.send("PUT", "app.zip", v[0])
+    assert answer.status >= 500, answer
+    f.until_late_ones_came(ATTEMPTS)
+    f.holds("app.zip", noise[0], v[0])
+
+
 def again(f):
     assert f.send("PUT", "a.bin", noise[0]).status >= 500
     f.send("PUT", "a.bin", noise[0], 200)
@@ -116,6 +124,7 @@ CASES = {
     "variant": (variant, "DeleteObject", "app.zip.delta", 1, LATE_S, EVERY),
     "reference": (reference, "DeleteObject", "reference.bin", 1, LATE_S, EVERY),
     "failed": (reference, "DeleteObject", "reference.bin", ATTEMPTS, LATE_S, EVERY),
+    "hidden": (hidden, "PutObject", "app.zip.delta", ATTEMPTS, LATE_S, EVERY),
     "again": (again, "PutObject", "a.bin", ATTEMPTS, 15, LONE),
 }
 results = {}  # (server, folder) -> None or what went wrong
@@ -157,7 +166,7 @@ def all_of_them_run():
         late.server.stop()
         shutil.rmtree(os.path.join(late.server.root, "cache"))
         late.server.start()
-        for name in ("reference", "failed"):
+        for name in ("reference", "failed", "hidden"):
             answer = late.server.request("GET", "/%s/%s/app.zip" % (late.bucket, name))
             if answer.status != 200 and results[kind, name] is None:
                 results[kind, name] = "%s: %s: %r" % (kind, name, answer)
@@ -192,6 +201,11 @@ def a_repeated_removal_of_a_reference_leaves_the_next_one():
 @case
 def a_reference_whose_removal_failed_is_not_built_upon():
     came_out("failed")
+
+
+@case
+def a_delta_that_comes_after_all_does_not_hide_what_it_cannot_replace():
+    came_out("hidden")
 
 
 @case
