@@ -32,6 +32,7 @@ static const char usage_text[] =
   "      --list-plugins          name the plugins on the search path\n"
   "      --describe-plugin NAME  show a plugin and its options\n"
   "      --show-env              show the environment variables and their values\n"
+  "      --explain               do nothing but tell what the other arguments mean\n"
   "      --out FILE              write there what a config command prints\n"
   "      --version               show the version\n"
   "  -h, --help                  show this\n"
@@ -45,6 +46,7 @@ enum {
   OPT_LIST,
   OPT_DESCRIBE,
   OPT_SHOW_ENV,
+  OPT_EXPLAIN,
   OPT_OUT,
   OPT_VERSION,
   OPT_METHOD,
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
   {"list-plugins", no_argument, NULL, OPT_LIST},
   {"describe-plugin", required_argument, NULL, OPT_DESCRIBE},
   {"show-env", no_argument, NULL, OPT_SHOW_ENV},
+  {"explain", no_argument, NULL, OPT_EXPLAIN},
   {"out", required_argument, NULL, OPT_OUT},
   {"version", no_argument, NULL, OPT_VERSION},
   {"method", required_argument, NULL, OPT_METHOD},
@@ -132,6 +135,7 @@ static int parse_command(int count, char **words, struct dg_cli *cli)
 int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
 {
   struct dg_cli cli = {.command = DG_COMMAND_SERVE};
+  bool explains = false;
   int option;
 
   while ((option = getopt_long(argc, argv, "c:l:d:vh", long_options, NULL)) != -1) {
@@ -164,6 +168,9 @@ int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
     case OPT_SHOW_ENV:
       cli.command = DG_COMMAND_SHOW_ENV;
       break;
+    case OPT_EXPLAIN:
+      explains = true;
+      break;
     case OPT_OUT:
       cli.out_file = optarg;
       break;
@@ -192,6 +199,9 @@ int dg_cli_parse(int argc, char **argv, struct dg_cli *ret_cli)
   }
   if (parse_command(argc - optind, argv + optind, &cli) != 0)
     return DG_EXIT_USAGE;
+  cli.serves = cli.command == DG_COMMAND_SERVE;
+  if (explains)
+    cli.command = DG_COMMAND_EXPLAIN;
   *ret_cli = cli;
   return 0;
 }
@@ -346,6 +356,31 @@ static int trace(const struct dg_cli *cli)
   return result;
 }
 
+static void append_assignment(GString *out, const char *name, const char *value)
+{
+  g_autofree char *quoted = g_shell_quote(value ? value : "");
+
+  g_string_append_printf(out, "%s=%s\n", name, quoted);
+}
+
+/* For scripts that start the server: they need not know its options. */
+static int explain(const struct dg_cli *cli)
+{
+  g_autoptr(GString) out = g_string_new(NULL);
+  g_autofree char *file = NULL;
+  struct dg_error err = {0};
+
+  if (cli->serves && dg_snapshot_find_file(&cli->load, &file, &err) < 0) {
+    (void)fprintf(stderr, "deltaglider_proxy: %s\n", err.detail);
+    return DG_EXIT_START;
+  }
+  append_assignment(out, "serves", cli->serves ? "yes" : "no");
+  append_assignment(out, "config_file", file);
+  append_assignment(out, "data_dir", cli->load.data_dir);
+  append_assignment(out, "listen", cli->load.listen_addr);
+  return print(out);
+}
+
 static int print_schema(const struct dg_cli *cli)
 {
   struct dg_plug_table *table = open_table(cli);
@@ -389,6 +424,8 @@ int dg_cli_run(const struct dg_cli *cli)
     return lint(cli);
   case DG_COMMAND_ADMISSION_TRACE:
     return trace(cli);
+  case DG_COMMAND_EXPLAIN:
+    return explain(cli);
   case DG_COMMAND_SERVE:
     break;
   }

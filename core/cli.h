@@ -26,10 +26,12 @@ enum dg_command {
   DG_COMMAND_CONFIG_EXAMPLE,
   DG_COMMAND_CONFIG_EXPORT,
   DG_COMMAND_ADMISSION_TRACE,
+  DG_COMMAND_EXPLAIN,
 };
 
 struct dg_cli {
   enum dg_command command;
+  bool serves;             /* the command is DG_COMMAND_SERVE, or would be without --explain */
   const char *argument;    /* plugin or file; borrowed from argv */
   const char *out_file;    /* --out, or NULL: standard output */
   const char *plugin_dir;

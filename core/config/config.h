@@ -214,6 +214,11 @@ struct dg_load_params {
                                    warning */
 };
 
+/* Which file the next one reads: the one named, here or by DGP_CONFIG, or the first there is
+ * of the usual places. *ret_file is transferred, NULL when there is none, which is fine.
+ * DG_E_CONFIG for what this version does not read. [startup] */
+int dg_snapshot_find_file(const struct dg_load_params *params, char **ret_file,
+                          struct dg_error *err);
 /* Reads every source and checks all of it. Loads the plugins that the
  * backends and codecs name, to know their options. *ret_snapshot is
  * transferred, with one reference. Errors: DG_E_IO (cannot read),

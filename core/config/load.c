@@ -22,8 +22,8 @@ extern char **environ;
 
 /* ---- The file ---------------------------------------------------------------------- */
 
-/* *ret_file is NULL when there is no file, which is fine. */
-static int find_file(const struct dg_load_params *params, char **ret_file, struct dg_error *err)
+int dg_snapshot_find_file(const struct dg_load_params *params, char **ret_file,
+                          struct dg_error *err)
 {
   static const char *const places[] = {
     "deltaglider_proxy.yaml",
@@ -210,7 +210,7 @@ static int load_all(struct dg_load *load, struct dg_error *err)
 {
   char *file = NULL;
 
-  if (find_file(load->params, &file, err) < 0)
+  if (dg_snapshot_find_file(load->params, &file, err) < 0)
     return -1;
   load->snapshot->file = file;
   load->file = g_strdup(file ? file : "(no file)");

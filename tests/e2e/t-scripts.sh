@@ -15,15 +15,18 @@ printf '#!/bin/sh\n' | tee "$top/scripts/packages" >"$top/scripts/build"
 chmod +x "$top/scripts/packages" "$top/scripts/build"
 ln -s "$build" "$top/build"
 
-serve() { # on $port, until it answers
-  (cd "$top/run" && exec "$top/scripts/serve") >"$work/serve.log" 2>&1 &
-  server_pid=$!
+answers() { # the server just started, in a while
   local n=0
   until curl -sf -o /dev/null "http://127.0.0.1:$port/_/health"; do
     n=$((n + 1))
     if [ $n -gt 400 ] || ! kill -0 "$server_pid" 2>/dev/null; then cat "$work/serve.log" && return 1; fi
     sleep 0.05 # until something listens: there is no event to wait for
   done
+}
+serve() { # on $port, until it answers
+  (cd "$top/run" && exec "$top/scripts/serve") >"$work/serve.log" 2>&1 &
+  server_pid=$!
+  answers
 }
 serve_ends() { kill -TERM "$server_pid" && wait "$server_pid" && server_pid=; }
 # The keys in the file are those the server asks for.
@@ -82,12 +85,7 @@ server_in() { # FOLDER ARGUMENTS...: as serve()
   shift
   (cd "$top/run" && exec "$top/scripts/serve" "$@") >"$work/serve.log" 2>&1 &
   server_pid=$!
-  local n=0
-  until curl -sf -o /dev/null "http://127.0.0.1:$port/_/health"; do
-    n=$((n + 1))
-    if [ $n -gt 400 ] || ! kill -0 "$server_pid" 2>/dev/null; then cat "$work/serve.log" && return 1; fi
-    sleep 0.05 # until something listens: there is no event to wait for
-  done
+  answers
   test -s "$folder/credentials" && grep -q "endpoint-url http://127.0.0.1:$port " "$work/serve.log"
 }
 rm -rf "$top/run/data"
@@ -97,6 +95,24 @@ case_ "so they do written together" server_in "$work/d2" "-d$work/d2" "-l0.0.0.0
 case_ "that server ends when told, too" serve_ends
 case_ "and as long options" server_in "$work/d3" -v --data-dir="$work/d3" --listen "127.0.0.1:$port"
 case_ "that server ends as the others do" serve_ends
+case_ "and in short, as the server takes them" server_in "$work/d4" --verb --data="$work/d4" --liste "127.0.0.1:$port"
+case_ "that server ends as well" serve_ends
+case_ "and behind another option's letter" server_in "$work/d 5'" "-vd$work/d 5'" -vl "127.0.0.1:$port"
+case_ "that server ends, too" serve_ends
+"$top/scripts/serve" config example >"$work/named.yaml"
+sed -i "s/^  listen_addr:.*/  listen_addr: 127.0.0.1:$port/" "$work/named.yaml"
+named() { # ARGUMENTS...: what they name is served, with the keys that are kept
+  (cd "$top/run" && exec "$top/scripts/serve" "$@") >"$work/serve.log" 2>&1 &
+  server_pid=$!
+  answers && ! grep -q endpoint-url "$work/serve.log"
+}
+case_ "a configuration named in short is found" named -vc "$work/named.yaml" -d "$work/d3"
+case_ "that one ends when told" serve_ends
+case_ "and with its long option" named --conf "$work/named.yaml" --data "$work/d3"
+case_ "this one ends when told" serve_ends
+case_ "an unknown option is an error" bash -c \
+  "cd '$top/run' && ! '$top/scripts/serve' --nonsense 2>'$work/nonsense' && grep -q nonsense '$work/nonsense'"
+case_ "a question is answered" bash -c "cd '$top/run' && '$top/scripts/serve' --vers | grep -q deltaglider_proxy"
 case_ "nothing is made where nobody asked for it" test ! -e "$top/run/data"
 
 # ---- a server that does not come up in time ----

@@ -42,6 +42,15 @@ expect 0 "path (path" "$server" --describe-plugin backend-fs
 expect 1 "not found in" "$server" --describe-plugin backend-nowhere
 expect 0 "DGP_LISTEN_ADDR=" "$server" --show-env
 expect 0 "listen_addr:" "$server" config example
+expect 0 "serves='yes'" "$server" --explain
+expect 0 "data_dir='a b'" "$server" --explain -vd "a b"
+expect 0 "listen='x:1'" "$server" --liste=x:1 --explain
+expect 0 "config_file='good.yaml'" "$server" --explain --conf good.yaml
+expect 0 "config_file='flat.yaml'" env DGP_CONFIG=flat.yaml "$server" --explain
+expect 0 "serves='no'" "$server" --explain config lint torn.yaml
+expect 0 "serves='no'" "$server" --vers --explain
+expect 1 "TOML is not supported" "$server" --explain -c x.toml
+expect 2 "no-such-option" "$server" --explain --no-such-option
 expect 0 "json-schema.org/draft-07" "$server" config schema
 expect 0 '"backend-fs": {' "$server" config defaults
 expect 0 '"codec-xdelta3": {' \
