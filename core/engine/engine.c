@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "common/crew.h"
 #include "core/engine/changeovers.h"
 #include "core/engine/encode.h"
 #include "core/engine/leases.h"
@@ -56,6 +57,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
   engine->routes = dg_route_cache_new();
   engine->usage = dg_usage_cache_new(DG_USAGE_KEEP_MS);
   engine->verified = dg_verified_new();
+  engine->crew = dg_crew_new(dg_crew_default_threads());
   if (make_dir(engine->cache_dir, "the cache directory", err) < 0 ||
       make_dir(engine->spool_dir, "the spool directory", err) < 0 ||
       make_dir(engine->state_dir, "the state directory", err) < 0)
@@ -91,6 +93,7 @@ void dg_engine_free(struct dg_engine *engine)
   dg_encode_pool_free(engine->encode_pool);
   dg_refcache_free(engine->refs);
   dg_verified_free(engine->verified);
+  dg_crew_free(engine->crew);
   dg_usage_cache_free(engine->usage);
   dg_route_cache_free(engine->routes);
   dg_permits_free(engine->permits);

@@ -5,6 +5,7 @@
 
 #include <glib.h>
 
+#include "common/crew.h"
 #include "common/hex.h"
 #include "common/slice.h"
 #include "core/engine/engine.h"
@@ -12,15 +13,19 @@
 #include "common/banned.h"
 
 #define STEP_BYTES (64u * 1024u) /* all digests of one step while it is in the L2 cache */
+#define SHARED_BYTES (128u * 1024u) /* worth waking another thread for */
 
 struct dg_hashes {
   struct dg_checksum md5, sha256, extra;
+  struct dg_crew *crew;
+  struct dg_slice for_md5; /* what the crew is to add to it */
 };
 
-struct dg_hashes *dg_hashes_new(uint32_t checksum_kind)
+struct dg_hashes *dg_hashes_new(uint32_t checksum_kind, struct dg_crew *crew)
 {
   struct dg_hashes *hashes = g_new0(struct dg_hashes, 1);
 
+  hashes->crew = crew;
   dg_checksum_init(&hashes->md5, DG_SUM_MD5);
   dg_checksum_init(&hashes->sha256, DG_SUM_SHA256);
   /* SHA-256 is computed anyway: once is enough. */
@@ -40,20 +45,33 @@ void dg_hashes_free(struct dg_hashes *hashes)
   g_free(hashes);
 }
 
+static void update_md5(void *receiver)
+{
+  struct dg_hashes *hashes = receiver;
+
+  dg_checksum_update(&hashes->md5, hashes->for_md5.data, hashes->for_md5.len);
+}
+
 void dg_hashes_update(struct dg_hashes *hashes, const void *data, size_t len)
 {
+  struct dg_crew_task task = {0};
   const char *at = data;
+  bool shared;
 
+  hashes->for_md5 = dg_slice_of(data, len);
+  shared = len >= SHARED_BYTES && dg_crew_offer(hashes->crew, &task, update_md5, hashes);
   while (len) {
     size_t step = MIN(len, STEP_BYTES);
 
-    dg_checksum_update(&hashes->md5, at, step);
+    if (!shared)
+      dg_checksum_update(&hashes->md5, at, step);
     dg_checksum_update(&hashes->sha256, at, step);
     if (hashes->extra.kind != DG_SUM_SHA256 && hashes->extra.kind != DG_SUM_NONE)
       dg_checksum_update(&hashes->extra, at, step);
     at += step;
     len -= step;
   }
+  dg_crew_join(hashes->crew, &task);
 }
 
 void dg_hashes_finish(struct dg_hashes *hashes, struct dg_digests *ret_digests)

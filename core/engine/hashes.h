@@ -7,6 +7,7 @@
 
 #include <deltaglider/plugin.h>
 
+struct dg_crew;
 struct dg_hashes;
 struct dg_put_expect;
 
@@ -18,8 +19,8 @@ struct dg_digests {
   uint8_t checksum[32];  /* as base64 would encode it: big-endian for the CRCs */
 };
 
-/* checksum_kind: DG_SUM_*. */
-struct dg_hashes *dg_hashes_new(uint32_t checksum_kind);
+/* checksum_kind: DG_SUM_*. crew: computes MD5 beside the others if it is idle; may be NULL. */
+struct dg_hashes *dg_hashes_new(uint32_t checksum_kind, struct dg_crew *crew);
 void dg_hashes_free(struct dg_hashes *hashes); /* NULL is fine */
 void dg_hashes_update(struct dg_hashes *hashes, const void *data, size_t len);
 /* Once, at the end. */

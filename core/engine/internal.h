@@ -23,6 +23,7 @@
 #define DG_MEMORY_BODY_MAX (256u * 1024u) /* bodies up to this may be cached whole */
 
 struct dg_changeovers;
+struct dg_crew;
 struct dg_leases;
 struct dg_upload_table;
 struct dg_route_cache;
@@ -48,6 +49,7 @@ struct dg_engine {
   struct dg_route_cache *routes;
   struct dg_usage_cache *usage;
   struct dg_verified *verified;
+  struct dg_crew *crew; /* computes digests beside the workers */
   struct dg_quota *quota;
   struct dg_upload_table *uploads;
 };

@@ -121,7 +121,7 @@ int dg_engine_put_open(struct dg_engine *engine, const struct dg_call *call,
 
   if (!put)
     return -1;
-  put->hashes = dg_hashes_new(request->checksum_kind);
+  put->hashes = dg_hashes_new(request->checksum_kind, engine->crew);
   chance = dg_put_delta_chance(&put->route, put->key, put->size_hint, put->from_parts);
   put->candidate = chance == DG_DELTA_TRIED;
   put->undecided = chance == DG_DELTA_BY_CONTENT;

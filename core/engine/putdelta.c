@@ -88,7 +88,7 @@ static int digest_reference(struct dg_put *put, struct dg_meta *meta, struct dg_
   dg_meta_unref(old);
   if (rc < 0)
     return -1;
-  digest.hashes = dg_hashes_new(DG_SUM_NONE);
+  digest.hashes = dg_hashes_new(DG_SUM_NONE, /* crew= */ NULL);
   rc = dg_reader_drain(reader, put->call, digest_piece, &digest, err);
   dg_reader_close(reader);
   dg_hashes_finish(digest.hashes, &digests);

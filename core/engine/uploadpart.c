@@ -144,7 +144,7 @@ int dg_engine_part_open(struct dg_engine *engine, const struct dg_call *call,
   part->size_max = view->snapshot->max_object_size;
   part->room_max = view->snapshot->max_total_multipart_bytes;
   dg_view_unref(view);
-  part->hashes = dg_hashes_new(checksum_kind);
+  part->hashes = dg_hashes_new(checksum_kind, engine->crew);
   if (size_bytes != DG_TO_END && size_bytes > part->size_max) {
     (void)dg_fail(err, DG_E_ENTITY_TOO_LARGE, "a part above max_object_size");
     goto fail;

@@ -12,6 +12,7 @@
 
 #include "bucket.h"
 #include "common/clock.h"
+#include "common/crew.h"
 #include "conditions.h"
 #include "doubts.h"
 #include "governor.h"
@@ -148,6 +149,7 @@ int dg_s3_open(const struct dg_host *host, const struct dg_config *config, struc
     return -1;
   }
   s3->pool = dg_s3_pool_new();
+  s3->crew = dg_crew_new(dg_crew_default_threads());
   s3->governor = dg_s3_governor_new((uint32_t)config->get_int(config, "max_requests"));
   s3->index = dg_s3_metaindex_new((uint64_t)config->get_int(config, "metadata_index"));
   load_index(s3);
@@ -165,6 +167,7 @@ void dg_s3_close(struct dg_s3 *s3)
     return;
   save_index(s3);
   dg_s3_pool_free(s3->pool);
+  dg_crew_free(s3->crew);
   dg_s3_governor_free(s3->governor);
   dg_s3_metaindex_free(s3->index);
   dg_s3_conditions_free(s3->conditions);

@@ -27,6 +27,7 @@
 #include "endpoint.h"
 
 struct dg_s3_pool;
+struct dg_crew;
 struct dg_s3_governor;
 struct dg_s3_metaindex;
 struct dg_s3_conditions;
@@ -55,6 +56,7 @@ struct dg_s3 {
   GPtrArray *seal_headers; /* name, value ...: how the upstream encrypts; may be NULL */
 
   struct dg_s3_pool *pool;
+  struct dg_crew *crew; /* computes digests beside the workers */
   struct dg_s3_governor *governor;
   struct dg_s3_metaindex *index;
   struct dg_s3_conditions *conditions;

@@ -38,11 +38,18 @@ void dg_s3_spool_unref(struct dg_s3_spool *spool)
 {
   if (!spool || !g_atomic_int_dec_and_test(&spool->refs))
     return;
+  dg_s3_sums_free(spool->sums);
   if (spool->memory)
     g_byte_array_unref(spool->memory);
   if (spool->fd >= 0)
     (void)close(spool->fd);
   g_free(spool);
+}
+
+void dg_s3_spool_sum_parts(struct dg_s3_spool *spool, uint64_t part_bytes, struct dg_crew *crew)
+{
+  g_assert(spool->length == 0 && !spool->sums);
+  spool->sums = dg_s3_sums_new(part_bytes, crew);
 }
 
 static int fail_errno(struct dg_error *err, int number, const char *what, const char *dir)
@@ -85,6 +92,8 @@ static int write_all(struct dg_s3_spool *spool, const char *data, size_t len, st
 int dg_s3_spool_append(struct dg_s3_spool *spool, const void *data, size_t len,
                        struct dg_error *err)
 {
+  if (spool->sums)
+    dg_s3_sums_add(spool->sums, data, len);
   if (spool->memory && spool->length + len <= MEMORY_MAX_BYTES) {
     (void)g_byte_array_append(spool->memory, data, (guint)len);
     spool->length += len;
@@ -144,11 +153,16 @@ struct dg_s3_body dg_s3_spool_body(const struct dg_s3_spool *spool, uint64_t off
 int dg_s3_spool_sha256(const struct dg_s3_spool *spool, uint64_t offset, uint64_t length,
                        char out[65], struct dg_error *err)
 {
-  g_autofree char *buffer = g_malloc(STEP_BYTES);
+  g_autofree char *buffer = NULL;
   struct dg_checksum sum = {0};
   uint8_t digest[DG_SUM_MAX_BYTES];
   int rc = 0;
 
+  if (spool->sums && dg_s3_sums_find(spool->sums, offset, length, digest)) {
+    dg_hex_encode(digest, 32, out);
+    return 0;
+  }
+  buffer = g_malloc(STEP_BYTES);
   dg_checksum_init(&sum, DG_SUM_SHA256);
   while (rc == 0 && length) {
     size_t step = (size_t)MIN(length, STEP_BYTES);

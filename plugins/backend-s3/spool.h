@@ -4,7 +4,9 @@
 #ifndef DG_S3_SPOOL_H
 #define DG_S3_SPOOL_H
 
+#include "common/crew.h"
 #include "request.h"
+#include "sums.h"
 
 struct dg_s3_spool {
   const char *dir; /* borrowed */
@@ -12,9 +14,13 @@ struct dg_s3_spool {
   int fd;          /* -1: none */
   uint64_t length;
   gint refs;       /* a reader may outlive the writer */
+  struct dg_s3_sums *sums; /* NULL: digests are computed when they are asked for */
 };
 
 struct dg_s3_spool *dg_s3_spool_new(const char *dir);
+/* Before the first byte: computes the SHA-256 of each part while it arrives. crew: borrowed,
+ * takes that over if it is idle; may be NULL. */
+void dg_s3_spool_sum_parts(struct dg_s3_spool *spool, uint64_t part_bytes, struct dg_crew *crew);
 struct dg_s3_spool *dg_s3_spool_ref(struct dg_s3_spool *spool);
 void dg_s3_spool_unref(struct dg_s3_spool *spool); /* NULL is fine */
 
@@ -28,7 +34,8 @@ int dg_s3_spool_read_at(const struct dg_s3_spool *spool, uint64_t offset, void *
 /* A range of it as a request's body; valid until the next append. */
 struct dg_s3_body dg_s3_spool_body(const struct dg_s3_spool *spool, uint64_t offset,
                                    uint64_t length);
-/* [worker] SHA-256 of a range, in hex. */
+/* [worker] SHA-256 of a range, in hex; of a part that was summed without reading it. Nothing
+ * may be appended later. */
 int dg_s3_spool_sha256(const struct dg_s3_spool *spool, uint64_t offset, uint64_t length,
                        char out[65], struct dg_error *err);
 

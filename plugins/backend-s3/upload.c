@@ -104,8 +104,8 @@ static void abandon(struct upload *upload)
 
 /* ---- Parts ---------------------------------------------------------------------------------- */
 
-/* Hashes a part when its turn comes, so that its pages are still in memory when
- * they are sent. */
+/* A part that was not summed while it arrived is hashed when its turn comes, so that its
+ * pages are still in memory when it is sent. */
 static int prepare_part(struct dg_s3_job *job, struct dg_error *err)
 {
   const struct upload *upload = job->receiver;

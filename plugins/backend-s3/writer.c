@@ -208,7 +208,6 @@ int dg_s3_put(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item
   g_autoptr(GString) name = g_string_new(NULL);
   struct s3_writer *self;
 
-  (void)size_hint; /* the size is known when it counts, at commit */
   if (!dg_s3_name_append(name, item->key, item->variant))
     return dg_fail(err, DG_E_KEY_TOO_LONG, "the key is too long for this variant");
   if (dg_s3_bucket_expect(s3, call, item->bucket, err) < 0)
@@ -218,6 +217,10 @@ int dg_s3_put(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item
   self->s3 = s3;
   self->call = call;
   self->spool = dg_s3_spool_new(s3->spool_dir);
+  /* Else there is one digest, of the whole, which the metadata will tell. Were the hint
+   * wrong, no part would be found among these. */
+  if (size_hint != DG_TO_END && size_hint > s3->multipart_from)
+    dg_s3_spool_sum_parts(self->spool, dg_s3_part_size(size_hint, s3->part_bytes), s3->crew);
   *ret_writer = &self->writer;
   return 0;
 }
