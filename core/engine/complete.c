@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/callwait.h"
 #include "core/engine/partsizes.h"
 #include "core/engine/put.h"
 #include "core/engine/upload.h"
@@ -276,14 +277,10 @@ static int join_locked(struct dg_upload *upload, const struct dg_call *call, str
     call->deadline_mono_ms ? call->deadline_mono_ms : dg_time_mono_ms() + JOIN_WAIT_MS;
 
   while (upload->state == DG_UPLOAD_COMPLETING) {
-    uint64_t now_ms = dg_time_mono_ms();
+    int rc = dg_call_wait(call, &upload->changed, &upload->mutex, deadline_ms, err);
 
-    if (now_ms >= deadline_ms)
-      return dg_fail(err, DG_E_SLOW_DOWN, "the upload is still being completed");
-    if (dg_call_check(call, err) < 0)
-      return -1;
-    (void)g_cond_wait_until(&upload->changed, &upload->mutex,
-                            g_get_monotonic_time() + (gint64)MIN(deadline_ms - now_ms, 250) * 1000);
+    if (rc != 0)
+      return rc < 0 ? -1 : dg_fail(err, DG_E_SLOW_DOWN, "the upload is still being completed");
   }
   return 0;
 }

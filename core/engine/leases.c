@@ -4,6 +4,7 @@
 #include "core/engine/leases.h"
 
 #include "common/clock.h"
+#include "core/engine/callwait.h"
 #include "core/engine/internal.h"
 #include "core/engine/space.h"
 #include "core/engine/view.h"
@@ -181,11 +182,8 @@ static int take_parked(struct dg_leases *leases, const struct dg_call *call,
       hold->tired = true; /* a reload put another instance in the backend's place */
     if (dg_time_mono_ms() > until_mono_ms)
       rc = dg_fail(err, DG_E_SLOW_DOWN, "the deltaspace's lease waits for a lost answer");
-    else if (dg_call_check(call, err) < 0)
-      rc = -1;
     else
-      (void)g_cond_wait_until(&leases->changed, &leases->mutex,
-                              g_get_monotonic_time() + POLL_MAX_MS * 1000);
+      rc = dg_call_wait(call, &leases->changed, &leases->mutex, /* until_mono_ms= */ 0, err);
   }
   g_mutex_unlock(&leases->mutex);
   return rc;

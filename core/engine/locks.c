@@ -8,11 +8,11 @@
 
 #include "common/clock.h"
 #include "common/slice.h"
+#include "core/engine/callwait.h"
 
 #include "common/banned.h"
 
 #define WAIT_WITHOUT_DEADLINE_MS UINT64_C(60000)
-#define CANCEL_POLL_MS 250 /* how late a waiter notices that its client left */
 
 /* Tickets make it a queue: a waiter that gives up leaves a hole, which whoever
  * goes next skips. */
@@ -136,15 +136,11 @@ static int wait_turn(struct lock *lock, const struct dg_call *call, uint32_t mod
                                                 : dg_time_mono_ms() + WAIT_WITHOUT_DEADLINE_MS;
 
   while (!is_free(lock, mode) || lock->first != waiter) {
-    uint64_t now_ms = dg_time_mono_ms();
+    int rc = dg_call_wait(call, &waiter->turn, &lock->table->mutex, deadline_ms, err);
 
-    if (call->cancelled && __atomic_load_n(call->cancelled, __ATOMIC_RELAXED))
-      return dg_fail(err, DG_E_CANCELLED, "the client left while waiting for a lock");
-    if (now_ms >= deadline_ms)
-      return dg_fail(err, DG_E_SLOW_DOWN, "the lock was not free before the deadline");
-    (void)g_cond_wait_until(&waiter->turn, &lock->table->mutex,
-                            g_get_monotonic_time() +
-                                (gint64)MIN(deadline_ms - now_ms, CANCEL_POLL_MS) * 1000);
+    if (rc != 0)
+      return rc < 0 ? -1
+                    : dg_fail(err, DG_E_SLOW_DOWN, "the lock was not free before the deadline");
   }
   return 0;
 }

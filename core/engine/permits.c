@@ -6,6 +6,7 @@
 #include <glib.h>
 
 #include "common/clock.h"
+#include "core/engine/callwait.h"
 #include "core/observe/metrics.h"
 
 #include "common/banned.h"
@@ -84,14 +85,10 @@ int dg_permits_take(struct dg_permits *permits, const struct dg_call *call, uint
   } else {
     permits->waiting++;
     while (rc == 0 && free_locked(permits) == 0) {
-      uint64_t now_ms = dg_time_mono_ms();
-
-      if (now_ms >= until_ms)
+      rc = dg_call_wait(call, &permits->freed, &permits->mutex, until_ms, err);
+      if (rc > 0)
         rc = dg_fail(err, DG_E_SLOW_DOWN, "the codec was busy for too long (codec_concurrency %u)",
                      permits->count);
-      else
-        (void)g_cond_wait_until(&permits->freed, &permits->mutex,
-                                g_get_monotonic_time() + (gint64)(until_ms - now_ms) * 1000);
     }
     permits->waiting--;
     if (rc == 0) {
@@ -122,6 +119,6 @@ void dg_permits_give(struct dg_permits *permits)
   g_mutex_lock(&permits->mutex);
   permits->taken--;
   show_locked(permits);
-  g_cond_signal(&permits->freed);
+  g_cond_signal(&permits->freed); /* should it meet one who leaves, the others look soon */
   g_mutex_unlock(&permits->mutex);
 }

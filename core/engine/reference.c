@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/callwait.h"
 #include "core/engine/internal.h"
 #include "core/engine/readers.h"
 #include "core/engine/spool.h"
@@ -21,7 +22,6 @@
 #define MAX_NOTES 4096u
 #define MAX_KEPT_BYTES (UINT64_C(32) << 30) /* of copies and indexes on disk, at the start */
 #define FILE_ALIGNMENT 4096u   /* what a codec may map */
-#define CANCEL_POLL_MS 100     /* nobody wakes a waiter whose client left */
 
 /* ABSENT -> LOADING -> READY; a failed load leaves the table again. */
 struct dg_ref {
@@ -540,12 +540,9 @@ static int load_first(struct dg_refcache *cache, const struct dg_call *call,
 /* Waits while another request loads it, no longer than its own call may. */
 static int wait_loaded(struct dg_ref *ref, const struct dg_call *call, struct dg_error *err)
 {
-  while (ref->loading) {
-    if (dg_call_check(call, err) < 0)
+  while (ref->loading)
+    if (dg_call_wait(call, &ref->loaded, &ref->cache->mutex, /* until_mono_ms= */ 0, err) < 0)
       return -1;
-    (void)g_cond_wait_until(&ref->loaded, &ref->cache->mutex,
-                            g_get_monotonic_time() + CANCEL_POLL_MS * 1000);
-  }
   return 0;
 }
 

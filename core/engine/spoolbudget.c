@@ -6,12 +6,9 @@
 #include <glib.h>
 
 #include "common/clock.h"
-#include "core/plug/stream.h"
+#include "core/engine/callwait.h"
 
 #include "common/banned.h"
-
-/* Between two looks at the call's cancel flag. */
-#define POLL_MS 100u
 
 struct dg_spool_budget {
   GMutex mutex; /* guards everything below */
@@ -95,19 +92,12 @@ static int wait_locked(struct dg_spool_budget *budget, const struct dg_call *cal
   g_queue_push_tail(&budget->waiters, &self);
   place = g_queue_peek_tail_link(&budget->waiters);
   while (rc == 0 && !may_enter_locked(budget, place->prev, bytes)) {
-    uint64_t now_ms = dg_time_mono_ms();
-
-    if (now_ms >= until_ms)
+    rc = dg_call_wait(call, &budget->changed, &budget->mutex, until_ms, err);
+    if (rc > 0)
       rc = dg_fail(err, DG_E_SLOW_DOWN,
                    "no room in the spool for %" G_GUINT64_FORMAT " bytes for too long "
                    "(spool_max_bytes %" G_GUINT64_FORMAT ")",
                    bytes, budget->max_bytes);
-    else if (call && dg_call_check(call, err) < 0)
-      rc = -1;
-    else
-      (void)g_cond_wait_until(&budget->changed, &budget->mutex,
-                              g_get_monotonic_time() +
-                                  (gint64)MIN(until_ms - now_ms, POLL_MS) * 1000);
   }
   g_queue_delete_link(&budget->waiters, place);
   g_cond_broadcast(&budget->changed);

@@ -6,6 +6,7 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "common/oserror.h"
+#include "core/engine/callwait.h"
 
 #include "common/banned.h"
 
@@ -120,11 +121,10 @@ static int decide(const struct dg_call *call, const struct dg_route *route,
 
   g_mutex_lock(&upload->mutex);
   while (upload->native.state == DG_NATIVE_BEGINNING) {
-    if (dg_call_check(call, err) < 0) {
+    if (dg_call_wait(call, &upload->changed, &upload->mutex, /* until_mono_ms= */ 0, err) < 0) {
       g_mutex_unlock(&upload->mutex);
       return -1;
     }
-    (void)g_cond_wait_until(&upload->changed, &upload->mutex, g_get_monotonic_time() + 250000);
   }
   if (upload->native.state == DG_NATIVE_UNDECIDED && part_bytes >= LARGE_PART_BYTES) {
     upload->native.state = DG_NATIVE_BEGINNING;

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/hex.h"
+#include "core/engine/callwait.h"
 #include "core/engine/hashes.h"
 #include "core/engine/readers.h"
 #include "core/engine/spool.h"
@@ -235,10 +236,8 @@ static int take_turn(struct dg_part_put *part, struct dg_error *err)
   int rc = 0;
 
   g_mutex_lock(&upload->mutex);
-  while (rc == 0 && g_hash_table_contains(upload->native.busy, number)) {
-    (void)g_cond_wait_until(&upload->changed, &upload->mutex, g_get_monotonic_time() + 250000);
-    rc = dg_call_check(part->call, err);
-  }
+  while (rc == 0 && g_hash_table_contains(upload->native.busy, number))
+    rc = dg_call_wait(part->call, &upload->changed, &upload->mutex, /* until_mono_ms= */ 0, err);
   if (rc == 0)
     rc = check_open(upload, err);
   if (rc == 0)

@@ -4,15 +4,14 @@
 #include "core/engine/usage.h"
 
 #include "common/clock.h"
+#include "core/engine/callwait.h"
 #include "core/engine/internal.h"
-#include "core/plug/stream.h"
 
 #include "common/banned.h"
 
 #define KEEP_MAX 1000u
 #define OLD_MS 600000u     /* shown while a new count is made */
 #define WAITERS_MAX 4u     /* each holds a worker */
-#define CANCEL_POLL_MS 100 /* nobody wakes a waiter whose client left */
 
 /* Whoever finds no good count makes one, but one at a time: a count may list millions
  * of objects, and asking for it takes no signature. */
@@ -147,12 +146,8 @@ static int wait_locked(struct dg_usage_cache *cache, const struct dg_call *call,
   if (cache->waiting >= WAITERS_MAX)
     return dg_fail(err, DG_E_SLOW_DOWN, "too many requests wait for a count");
   cache->waiting++;
-  while (rc == 0 && cache->counting) {
-    rc = dg_call_check(call, err);
-    if (rc == 0)
-      (void)g_cond_wait_until(&cache->ended, &cache->mutex,
-                              g_get_monotonic_time() + CANCEL_POLL_MS * 1000);
-  }
+  while (rc == 0 && cache->counting)
+    rc = dg_call_wait(call, &cache->ended, &cache->mutex, /* until_mono_ms= */ 0, err);
   cache->waiting--;
   return rc;
 }

@@ -5,12 +5,12 @@
 
 #include "common/checksum.h"
 #include "common/hex.h"
+#include "core/engine/callwait.h"
 #include "core/engine/internal.h"
 
 #include "common/banned.h"
 
-#define KEEP_MAX 4096u     /* versions remembered, about 100 bytes each */
-#define CANCEL_POLL_MS 100 /* nobody wakes a waiter whose client left */
+#define KEEP_MAX 4096u /* versions remembered, about 100 bytes each */
 
 struct dg_verified {
   GMutex mutex; /* guards everything below */
@@ -162,11 +162,9 @@ static int begin(struct dg_verified *verified, const struct dg_call *call,
     } else if (!g_hash_table_contains(verified->checking, name)) {
       g_hash_table_add(verified->checking, g_memdup2(name, sizeof *name));
       rc = 0;
-    } else if (dg_call_check(call, err) < 0) {
+    } else if (dg_call_wait(call, &verified->ended, &verified->mutex, /* until_mono_ms= */ 0,
+                            err) < 0) {
       rc = -1;
-    } else {
-      (void)g_cond_wait_until(&verified->ended, &verified->mutex,
-                              g_get_monotonic_time() + CANCEL_POLL_MS * 1000);
     }
   }
   g_mutex_unlock(&verified->mutex);

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/slice.h"
+#include "core/engine/callwait.h"
 #include "core/engine/locks.h"
 #include "core/engine/metacache.h"
 #include "core/engine/partsizes.h"
@@ -181,6 +182,68 @@ START_TEST(one_holder_at_a_time)
 END_TEST
 
 /* ---- Permits -------------------------------------------------------------------------- */
+
+/* ---- Waiting ------------------------------------------------------------------------ */
+
+static gpointer leave_soon(gpointer cancelled)
+{
+  g_usleep(20000);
+  __atomic_store_n((int32_t *)cancelled, 1, __ATOMIC_RELAXED);
+  return NULL;
+}
+
+START_TEST(who_waits_notices_that_the_client_left_though_nobody_tells)
+{
+  int32_t cancelled = 0;
+  struct dg_call call = {.struct_size = sizeof call, .cancelled = &cancelled};
+  uint64_t until[] = {0, dg_time_mono_ms() + 600000};
+  GMutex mutex;
+  GCond cond;
+
+  g_mutex_init(&mutex);
+  g_cond_init(&cond);
+  g_mutex_lock(&mutex);
+  for (size_t i = 0; i < G_N_ELEMENTS(until); i++) {
+    GThread *client = g_thread_new("client", leave_soon, &cancelled);
+
+    while (dg_call_wait(&call, &cond, &mutex, until[i], &err) == 0)
+      ;
+    ck_assert_int_eq(err.code, DG_E_CANCELLED);
+    g_thread_join(client);
+    cancelled = 0;
+  }
+  call = hurried();
+  while (dg_call_wait(&call, &cond, &mutex, 0, &err) == 0)
+    ;
+  ck_assert_int_eq(err.code, DG_E_TIMEOUT);
+  /* A moment of the caller's own takes the deadline's place. */
+  ck_assert_int_eq(dg_call_wait(&call, &cond, &mutex, dg_time_mono_ms() + 60000, &err), 0);
+  ck_assert_int_eq(dg_call_wait(&call, &cond, &mutex, call.deadline_mono_ms, &err), 1);
+  ck_assert_int_eq(dg_call_wait(NULL, &cond, &mutex, dg_time_mono_ms() + 60000, &err), 0);
+  ck_assert_int_eq(dg_call_wait(NULL, &cond, &mutex, dg_time_mono_ms(), &err), 1);
+  g_mutex_unlock(&mutex);
+  g_cond_clear(&cond);
+  g_mutex_clear(&mutex);
+}
+END_TEST
+
+START_TEST(a_client_that_left_waits_for_no_permit)
+{
+  struct dg_permits *permits = dg_permits_new(1, NULL);
+  int32_t cancelled = 0;
+  struct dg_call call = {.struct_size = sizeof call, .cancelled = &cancelled};
+  GThread *client;
+
+  ck_assert(dg_permits_try(permits));
+  client = g_thread_new("client", leave_soon, &cancelled);
+  ck_assert_int_eq(dg_permits_take(permits, &call, 600000, &err), -1);
+  ck_assert_int_eq(err.code, DG_E_CANCELLED);
+  g_thread_join(client);
+  dg_permits_give(permits);
+  ck_assert(dg_permits_try(permits));
+  dg_permits_free(permits);
+}
+END_TEST
 
 START_TEST(a_busy_codec_says_slow_down)
 {
@@ -456,6 +519,8 @@ static Suite *parts_suite(void)
   tcase_add_test(cases, one_holder_at_a_time);
   tcase_add_test(cases, a_bucket_is_deleted_by_nobody_while_something_in_it_is_decided);
   tcase_add_test(cases, many_share_or_one_is_alone);
+  tcase_add_test(cases, who_waits_notices_that_the_client_left_though_nobody_tells);
+  tcase_add_test(cases, a_client_that_left_waits_for_no_permit);
   tcase_add_test(cases, a_busy_codec_says_slow_down);
   tcase_add_test(cases, what_was_fetched_before_a_write_ended_is_not_kept);
   tcase_add_test(cases, each_backend_has_its_own_and_a_write_takes_out_all);
