@@ -24,9 +24,6 @@
 
 #include "common/banned.h"
 
-#define LOCAL_WORKERS 16u
-#define REMOTE_WORKERS 128u
-
 #define TICK_MS 60000u
 #define DRAIN_TICK_MS 200u
 #define SHARE_MS 15000u /* to find out whether a storage can be shared */
@@ -169,20 +166,16 @@ static struct dg_credentials *credentials_of(const struct dg_snapshot *snapshot)
   return credentials;
 }
 
-/* Where each look at the storage is a round trip, threads wait more than they work. */
 static uint32_t worker_count(const struct dg_snapshot *snapshot,
                              const struct dg_deployment *deployment)
 {
-  uint32_t least = 4 * g_get_num_processors();
   size_t count;
   const struct dg_named_backend *backends = dg_deployment_backends(deployment, &count);
+  bool far = false;
 
-  if (snapshot->worker_threads > 0)
-    return snapshot->worker_threads;
   for (size_t i = 0; i < count; i++)
-    if (!dg_backend_has(dg_backend_base(backends[i].backend), DG_CAP_LOCAL_FILE))
-      return MAX(REMOTE_WORKERS, least);
-  return MAX(LOCAL_WORKERS, least);
+    far |= !dg_backend_has(dg_backend_base(backends[i].backend), DG_CAP_LOCAL_FILE);
+  return snapshot->worker_threads > 0 ? snapshot->worker_threads : dg_server_default_workers(far);
 }
 
 /* Borrows from the deployment, and forgets the snapshot's secrets: who needs one has it.

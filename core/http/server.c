@@ -26,6 +26,9 @@
 #include "common/banned.h"
 
 #define MAX_LOOPS 16u
+#define WORKERS_PER_CPU 4u
+#define WORKERS_MIN 16u
+#define WORKERS_FAR 128u /* at least so many, see dg_server_default_workers() */
 #define MAX_ADDRESSES 16u
 #define CUT_MS 1000u /* after the deadline, for workers to notice the cancel */
 
@@ -193,6 +196,11 @@ static uint32_t cpu_count(void)
   return 1;
 }
 
+uint32_t dg_server_default_workers(bool far)
+{
+  return MAX(far ? WORKERS_FAR : WORKERS_MIN, WORKERS_PER_CPU * cpu_count());
+}
+
 /* Each connection may need a second descriptor, for the file it is sent. */
 static uint32_t default_max_connections(void)
 {
@@ -266,7 +274,8 @@ int dg_server_start(const struct dg_server_params *params, struct dg_server **re
   struct dg_server *server = g_new0(struct dg_server, 1);
   struct dg_gate *gate = &server->gate;
   struct dg_server *before;
-  uint32_t workers = or_default(params->worker_threads, MAX(16u, 4 * cpu_count())), loop_count;
+  uint32_t workers = or_default(params->worker_threads, dg_server_default_workers(/* far= */ false));
+  uint32_t loop_count;
   pthread_condattr_t monotonic;
 
   (void)signal(SIGPIPE, SIG_IGN);

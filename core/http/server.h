@@ -17,13 +17,17 @@ struct dg_server;
 struct dg_server_context;
 struct dg_tls_config;
 
+/* Worker threads that go with these CPUs. far: looks at the storage are round trips, and
+ * threads wait more than they work. [any] */
+uint32_t dg_server_default_workers(bool far);
+
 /* Zero takes the default. */
 struct dg_server_params {
   struct dg_server_context *context;  /* borrowed; required */
   const char *listen_addr;            /* "127.0.0.1:9000", "[::1]:9000", "localhost:9000", ":9000"
                                          (every address); several with commas. Port 0: any */
   uint32_t loop_threads;              /* default: one per CPU, at most 16 */
-  uint32_t worker_threads;            /* default: 4 per CPU, at least 16 */
+  uint32_t worker_threads;            /* default: as for storage that is not far */
   uint32_t max_concurrent_requests;   /* default 1024 */
   uint32_t max_connections;           /* default: half of the descriptors this process may open */
   uint32_t request_timeout_ms;        /* default 300000 */
