@@ -119,11 +119,16 @@ static bool find(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name,
   return found;
 }
 
-static int wait_until(const struct dg_call *call, uint64_t until_mono_ms, struct dg_error *err)
+static int wait_until(struct dg_s3 *s3, const struct dg_call *call, uint64_t until_mono_ms,
+                      struct dg_error *err)
 {
+  struct dg_slice id = call ? call->request_id : DG_SLICE("");
   uint64_t now = dg_time_mono_ms(), wait = until_mono_ms > now ? until_mono_ms - now : 0;
+  bool waits = wait < dg_s3_time_left_ms(call);
 
-  if (wait >= dg_s3_time_left_ms(call))
+  dg_s3_log(s3, DG_LOG_WARN, "s3.doubt", "request_id=%.*s wait_ms=%u%s", DG_SLICE_ARG(id),
+            (unsigned)wait, waits ? "" : " effect=refused");
+  if (!waits)
     return dg_fail(err, DG_E_SLOW_DOWN,
                    "an earlier change of this name got no answer, and may still take effect");
   return dg_s3_pause(call, (uint32_t)wait, err);
@@ -140,7 +145,7 @@ int dg_s3_doubt_wait(struct dg_s3 *s3, const struct dg_call *call,
   digest_of(request, change);
   if (memcmp(change, doubt.change, sizeof change) == 0)
     return 0;
-  return wait_until(call, doubt.until_mono_ms, err);
+  return wait_until(s3, call, doubt.until_mono_ms, err);
 }
 
 int dg_s3_doubt_wait_to_stay(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
@@ -150,5 +155,5 @@ int dg_s3_doubt_wait_to_stay(struct dg_s3 *s3, const struct dg_call *call, struc
 
   if (!find(s3, bucket, name, &doubt) || !doubt.removal)
     return 0;
-  return wait_until(call, doubt.until_mono_ms, err);
+  return wait_until(s3, call, doubt.until_mono_ms, err);
 }

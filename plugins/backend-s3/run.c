@@ -179,6 +179,13 @@ static void log_repeat(struct dg_s3 *s3, const struct dg_call *call, const struc
             DG_SLICE_ARG(id), job->attempt, wait_ms, job->err.detail);
 }
 
+/* The attempt is over without a word. What lacks some of its body takes no effect. */
+static void doubt(struct dg_s3 *s3, const struct dg_s3_job *job)
+{
+  if (job->transfer.sent >= job->request.body.length)
+    dg_s3_doubt(s3, &job->request);
+}
+
 /* Nobody can tell whether, or when, it takes effect. An upstream that answers has ended the
  * request; what stands in front of it may only have given up to wait. */
 static bool is_in_doubt(enum dg_s3_verdict verdict, const struct dg_s3_answer *answer)
@@ -204,7 +211,7 @@ static void settle(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
   if (job->request.lease && (verdict == DG_S3_LOST || verdict == DG_S3_BROKEN))
     dg_s3_lease_doubt(job->request.lease);
   if (is_in_doubt(verdict, &job->answer))
-    dg_s3_doubt(s3, &job->request);
+    doubt(s3, job);
   if (verdict == DG_S3_GOOD) {
     finish(job, job->request.lease ? dg_s3_lease_check(job->request.lease, &job->err) : 0);
     return;
@@ -311,7 +318,7 @@ int dg_s3_run_jobs(struct dg_s3 *s3, const struct dg_call *call, struct dg_s3_jo
       continue;
     if (jobs[i].request.lease)
       dg_s3_lease_doubt(jobs[i].request.lease);
-    dg_s3_doubt(s3, &jobs[i].request);
+    doubt(s3, &jobs[i]);
     dg_s3_transfer_end(&jobs[i].transfer);
     leave(s3, DG_S3_NO_WORD);
   }

@@ -12,6 +12,7 @@ from standins import *
 upstream = Upstream()
 up = upstream.client()
 v, noise = versions(60000, 3), [body(60000, 100 + n) for n in range(3)]
+LARGE = body(24 << 20, 103)  # more than fits into the buffers on the way
 ATTEMPTS, GIVEN_UP_S, LATE_S = 2, 1, 6
 
 
@@ -211,6 +212,19 @@ def a_delta_that_comes_after_all_does_not_hide_what_it_cannot_replace():
 @case
 def the_same_again_need_not_wait():
     came_out("again")
+
+
+@case
+def what_was_cut_off_in_its_body_need_not_be_waited_for():
+    f = Folder(Late("cut"), "cut")
+    f.late.faulty.break_it({"fault": "reset_request", "bytes": 30000, "op": "PutObject",
+                            "times": 1})
+    f.send("PUT", "a.bin", LARGE, 200)
+    same(f.late.faulty.fired(), 1)
+    f.send("PUT", "a.bin", noise[1], 200)
+    f.holds("a.bin", noise[1])
+    assert " s3.doubt " not in f.late.server.log(), "it waited for what cannot come"
+    f.late.server.drop()
 
 
 main()
