@@ -35,7 +35,7 @@
  *   fs.bucket.mkdir, fs.bucket.sync, fs.bucket.rename, fs.bucket.rmdir,
  *   fs.bucket.done
  *   fs.relocate.mark, fs.relocate.rename, fs.relocate.done
- *   fs.start.xattr, fs.probe */
+ *   fs.start.xattr, fs.start.sync, fs.probe */
 #ifndef DG_FS_H
 #define DG_FS_H
 

@@ -82,12 +82,56 @@ static int probe_xattr(struct dg_fs *fs, struct dg_error *err)
   return errnum ? dg_fs_fail(err, errnum, "set an extended attribute in '%s'", fs->root_path) : 0;
 }
 
+/* The directories above the root, as far as its own filesystem goes: what is mounted was
+ * there before. Returns an errno or 0. */
+static int sync_above(const struct dg_fs *fs)
+{
+  g_autofree char *path = g_path_get_dirname(fs->root_path);
+
+  for (;;) {
+    DG_FS_AUTO_FD fd = open(path, DIR_FLAGS);
+    char *parent;
+    struct stat stat;
+
+    if (fd < 0)
+      return errno == EACCES ? 0 : errno; /* not ours to look into */
+    if (fstat(fd, &stat) < 0)
+      return errno;
+    if (stat.st_dev != fs->device)
+      return 0;
+    if (fsync(fd) < 0)
+      return errno;
+    if (strcmp(path, "/") == 0)
+      return 0;
+    parent = g_path_get_dirname(path);
+    g_free(path);
+    path = parent;
+  }
+}
+
+/* A root that was never served from may have been made just now, and directories above
+ * it: their entries must be on disk before anything below them is acknowledged. */
+static int sync_new_root(struct dg_fs *fs, struct dg_error *err)
+{
+  struct stat stat;
+  int errnum;
+
+  if (fstatat(fs->root_fd, DG_FS_STAGING, &stat, AT_SYMLINK_NOFOLLOW) == 0)
+    return 0;
+  errnum = dg_fs_step(fs, "fs.start.sync");
+  if (!errnum)
+    errnum = sync_above(fs);
+  return errnum ? dg_fs_fail(err, errnum, "sync the new data directory '%s'", fs->root_path) : 0;
+}
+
 static int open_staging(struct dg_fs *fs, struct dg_error *err)
 {
   struct stat stat;
   unsigned count = 0;
   int errnum;
 
+  if (sync_new_root(fs, err) < 0)
+    return -1;
   if (mkdirat(fs->root_fd, DG_FS_STAGING, 0700) < 0 && errno != EEXIST)
     return dg_fs_fail(err, errno, "make '%s/" DG_FS_STAGING "'", fs->root_path);
   fs->staging_fd = openat(fs->root_fd, DG_FS_STAGING, DIR_FLAGS | O_NOFOLLOW);

@@ -124,6 +124,28 @@ START_TEST(other_operations_report_their_failures)
 }
 END_TEST
 
+START_TEST(a_new_root_is_served_from_only_once_it_is_on_disk)
+{
+  g_autofree char *root = g_strdup(fixture->config_path);
+  struct dg_error err = {0};
+
+  fs_fixture_close(fixture);
+  g_free(fixture->config_path);
+  fixture->config_path = g_build_filename(root, "new", "root", NULL);
+  for (int i = 0; i < 2; i++) { /* not the second time either */
+    inject("fs.start.sync", 1, EIO);
+    ck_assert_int_eq(fs_fixture_open(fixture, &err), -1);
+    ck_assert_int_eq(err.code, DG_E_IO);
+  }
+  fixture->fault_step = NULL;
+  ck_assert_msg(fs_fixture_open(fixture, &err) == 0, "%s", err.detail);
+  fs_fixture_close(fixture);
+  inject("fs.start.sync", 1, EIO); /* it is once and for all */
+  ck_assert_msg(fs_fixture_open(fixture, &err) == 0, "%s", err.detail);
+  fixture->fault_step = NULL;
+}
+END_TEST
+
 /* ---- Crashes ------------------------------------------------------------------ */
 
 /* Runs `work` in a child that dies at the nth step from now; returns false
@@ -512,6 +534,7 @@ int main(void)
   tcase_add_test(tcase, a_failing_step_of_a_put_leaves_the_old_object_and_no_temporary);
   tcase_add_test(tcase, a_failing_directory_leaves_no_object);
   tcase_add_test(tcase, other_operations_report_their_failures);
+  tcase_add_test(tcase, a_new_root_is_served_from_only_once_it_is_on_disk);
   tcase_set_timeout(memory, 60);
   tcase_add_checked_fixture(memory, setup_in_memory, teardown);
   tcase_add_test(memory, a_crash_during_an_overwrite_leaves_old_or_new);
