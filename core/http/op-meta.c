@@ -356,7 +356,8 @@ static void user_headers(struct dg_exchange *x, const struct dg_meta *meta)
 static void add_item(GArray *items, GStringChunk *names, const char *prefix, struct dg_slice name,
                      struct dg_slice value)
 {
-  g_autofree char *full = g_strdup_printf("%s%.*s", prefix, DG_SLICE_ARG(name));
+  g_autofree char *bare = dg_slice_dup(name);
+  g_autofree char *full = g_strconcat(prefix, bare, NULL);
   struct dg_pair pair = {dg_slice_str(g_string_chunk_insert(names, full)), value};
 
   g_array_append_val(items, pair);

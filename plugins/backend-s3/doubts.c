@@ -5,6 +5,7 @@
 
 #include "common/checksum.h"
 #include "common/clock.h"
+#include "common/slice.h"
 #include "run.h"
 
 #include "common/banned.h"
@@ -42,7 +43,12 @@ void dg_s3_doubts_free(struct dg_s3_doubts *doubts)
 
 static char *key_of(struct dg_slice bucket, struct dg_slice name)
 {
-  return g_strdup_printf("%.*s/%.*s", DG_SLICE_ARG(bucket), DG_SLICE_ARG(name));
+  GString *key = g_string_sized_new(bucket.len + name.len + 2);
+
+  dg_slice_append(key, bucket);
+  g_string_append_c(key, '/');
+  dg_slice_append(key, name);
+  return g_string_free(key, /* free_segment= */ FALSE);
 }
 
 static void add_text(struct dg_checksum *sum, const char *text)

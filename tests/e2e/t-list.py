@@ -198,8 +198,10 @@ def metadata_is_listed_when_asked_for():
     server.request("PUT", "/described/bare", body=b"x")
     for key in ("d/some.bin", "d/some.zip"):
         s3.put_object(Bucket="described", Key=key, Body=b"data", ContentType="text/x; a=\"b\"",
-                      Metadata={"color": "<deep> & blue", "dg-tool": "forged"})
-    want = [("content-type", "text/x; a=\"b\""), ("x-amz-meta-user-color", "<deep> & blue")]
+                      Metadata={"color": "<deep> & blue", "dg-tool": "forged",
+                                "n" * 300: "long"})
+    want = [("content-type", "text/x; a=\"b\""), ("x-amz-meta-user-color", "<deep> & blue"),
+            ("x-amz-meta-user-" + "n" * 300, "long")]
     same(listed_metadata(server, "described"),
          {"bare": [], "d/some.bin": want, "d/some.zip": want})
     same(listed_metadata(server, "described", metadata="false"),
