@@ -56,6 +56,12 @@ static int fetch(struct dg_s3_pages *pages, struct dg_error *err)
   dg_s3_answer_clear(&answer);
   if (rc < 0)
     return -1;
+  /* Who counts a bucket has no deadline to end this. */
+  if (page.truncated && page.token && pages->page.token &&
+      strcmp(page.token, pages->page.token) == 0) {
+    dg_s3_page_clear(&page);
+    return dg_fail(err, DG_E_IO, "a listing goes round: upstream gives the same token again");
+  }
   pages->requests++;
   dg_s3_page_clear(&pages->page);
   pages->page = page;

@@ -502,6 +502,20 @@ def an_upstream_that_is_away_is_told_at_once_and_found_again():
 
 
 @case
+def a_listing_that_goes_round_is_given_up():
+    worker = workers[0]
+    worker.put("/%s/round/1.bin" % worker.bucket, SMALL)
+    worker.faulty.forget()
+    worker.faulty.break_it({"fault": "round", "op": "ListObjects*"})
+    answer = worker.send("GET", "/" + worker.bucket, query={"list-type": "2",
+                                                            "prefix": "round/"})
+    worker.faulty.heal()
+    same((answer.status, answer.code), (500, "InternalError"))
+    asked_for = [row for row in worker.faulty.log() if row["operation"].startswith("List")]
+    assert len(asked_for) < 20, "%d pages" % len(asked_for)
+
+
+@case
 def a_server_that_starts_anew_finds_all_that_was_acknowledged():
     def look(worker):
         worker.faulty.heal()

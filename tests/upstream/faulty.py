@@ -46,6 +46,7 @@ The first rule that matches and is not used up fires. Faults:
     error_200       200 whose body is an <Error>
     garbage         200 whose body is HTML
     empty_200       200 without a body
+    round           a listing goes on, always with the same token
 """
 import fnmatch
 import http.server
@@ -62,7 +63,7 @@ from s3wire import BLOCK, Ended, Request, Wire, serve
 BEFORE = ("delay", "status", "status_early", "reset", "reset_request", "stall_request")
 ANSWERED = ("delay_answer", "status_done", "lost", "reset_answer", "stall_answer", "cut",
             "trickle", "short_length", "long_length", "etag", "flip", "error_200", "garbage",
-            "empty_200")
+            "empty_200", "round")
 STATUS_TEXT = {500: "Internal Server Error", 503: "Service Unavailable", 429: "Too Many Requests",
                200: "OK", 400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway",
                504: "Gateway Timeout"}
@@ -297,6 +298,8 @@ class Client:
                 body[at] ^= 0x20
             answer.body = bytes(body)
             return self.relay(request, answer)
+        if fault == "round":
+            return self.relay(request, without_an_end(answer))
         if fault in ("status_done", "error_200", "garbage", "empty_200"):
             if answer:
                 self.abandon(answer)
@@ -350,6 +353,15 @@ def replaced(rule):
         return made_up(rule, 200)
     text = b"<html><body>It works!</body></html>" if rule["fault"] == "garbage" else b""
     return Answer(200, [("Content-Type", "text/html")], text)
+
+
+def without_an_end(answer):
+    answer.body = re.sub(
+        rb"<IsTruncated>\w+</IsTruncated>",
+        b"<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>",
+        re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", answer.whole()))
+    answer.length = len(answer.body)
+    return answer
 
 
 def with_other_etags(answer, request):
