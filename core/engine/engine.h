@@ -334,6 +334,7 @@ void dg_engine_stats(const struct dg_engine *engine, struct dg_engine_stats *ret
  * fails with DG_E_SLOW_DOWN. ret_deferred: as in dg_get_request. [worker] */
 struct dg_usage {
   uint64_t total_objects, total_original_bytes, total_stored_bytes;
+  uint64_t age_ms; /* ago the count began: what changed since may be missing */
 };
 int dg_engine_usage(struct dg_engine *engine, const struct dg_call *call, struct dg_slice bucket,
                     bool *ret_deferred, struct dg_usage *ret_usage, struct dg_error *err);

@@ -25,8 +25,8 @@ struct dg_usage_cache {
 };
 
 struct count {
-  struct dg_usage usage;
-  uint64_t since_mono_ms;
+  struct dg_usage usage; /* without its age */
+  uint64_t begun_mono_ms, since_mono_ms;
 };
 
 struct dg_usage_cache *dg_usage_cache_new(uint64_t keep_ms)
@@ -100,6 +100,12 @@ static int count_all(struct dg_engine *engine, const struct dg_call *call, struc
   return 0;
 }
 
+static void show(const struct count *count, struct dg_usage *ret_usage)
+{
+  *ret_usage = count->usage;
+  ret_usage->age_ms = dg_time_mono_ms() - count->begun_mono_ms;
+}
+
 static bool find_locked(struct dg_usage_cache *cache, const char *name, uint64_t max_age_ms,
                         struct dg_usage *ret_usage)
 {
@@ -107,7 +113,7 @@ static bool find_locked(struct dg_usage_cache *cache, const char *name, uint64_t
 
   if (!count || dg_time_mono_ms() - count->since_mono_ms >= max_age_ms)
     return false;
-  *ret_usage = count->usage;
+  show(count, ret_usage);
   return true;
 }
 
@@ -115,6 +121,7 @@ static int make_locked(struct dg_engine *engine, const struct dg_call *call, str
                        const char *name, struct dg_usage *ret_usage, struct dg_error *err)
 {
   struct dg_usage_cache *cache = engine->usage;
+  uint64_t begun_mono_ms = dg_time_mono_ms();
   struct dg_usage usage = {0};
   struct count *count;
   int rc;
@@ -131,9 +138,9 @@ static int make_locked(struct dg_engine *engine, const struct dg_call *call, str
   if (g_hash_table_size(cache->counts) >= KEEP_MAX)
     g_hash_table_remove_all(cache->counts);
   count = g_new(struct count, 1);
-  *count = (struct count){usage, dg_time_mono_ms()};
+  *count = (struct count){usage, begun_mono_ms, dg_time_mono_ms()};
   g_hash_table_replace(cache->counts, g_strdup(name), count);
-  *ret_usage = usage;
+  show(count, ret_usage);
   return 0;
 }
 

@@ -113,7 +113,8 @@ static int stats_finish(struct dg_exchange *x, struct dg_error *err)
   out = g_string_new(NULL);
   dg_stats_print(out, &(struct dg_stats_facts){.total_objects = usage.total_objects,
                                                .total_original_size = usage.total_original_bytes,
-                                               .total_stored_size = usage.total_stored_bytes});
+                                               .total_stored_size = usage.total_stored_bytes,
+                                               .age_seconds = usage.age_ms / 1000});
   respond_text(x, 200, "application/json", out);
   return 0;
 }

@@ -66,5 +66,5 @@ void dg_stats_print(GString *out, const struct dg_stats_facts *facts)
                          facts->total_objects, facts->total_original_size,
                          facts->total_stored_size);
   print_percentage(out, saved_pct);
-  g_string_append(out, "}\n");
+  g_string_append_printf(out, ",\"age_seconds\":%" G_GUINT64_FORMAT "}\n", facts->age_seconds);
 }

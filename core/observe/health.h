@@ -21,6 +21,7 @@ int dg_ready_print(GString *out, const char *backend, const char *config_db);
 
 struct dg_stats_facts {
   uint64_t total_objects, total_original_size, total_stored_size; /* bytes */
+  uint64_t age_seconds;
 };
 void dg_stats_print(GString *out, const struct dg_stats_facts *facts);
 

@@ -268,11 +268,11 @@ START_TEST(savings_stay_between_0_and_99_99)
 {
   g_autoptr(GString) out = g_string_new(NULL);
 
-  dg_stats_print(out, &(struct dg_stats_facts){1, 1000000000, 1});
-  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":99.99}\n"));
+  dg_stats_print(out, &(struct dg_stats_facts){1, 1000000000, 1, 7});
+  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":99.99,\"age_seconds\":7}\n"));
   g_string_truncate(out, 0);
-  dg_stats_print(out, &(struct dg_stats_facts){1, 10, 20});
-  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":0.00}\n"));
+  dg_stats_print(out, &(struct dg_stats_facts){1, 10, 20, 0});
+  ck_assert_ptr_nonnull(strstr(out->str, "\"savings_percentage\":0.00,\"age_seconds\":0}\n"));
   g_string_truncate(out, 0);
   dg_stats_print(out, &(struct dg_stats_facts){0});
   ck_assert_ptr_nonnull(strstr(out->str, "\"total_objects\":0"));
