@@ -199,8 +199,7 @@ int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
                                        .key = request->key,
                                        .checksum_kind = request->checksum_kind,
                                        .check = request->check,
-                                       .receiver = request->receiver,
-                                       .holds_room = true};
+                                       .receiver = request->receiver};
   struct dg_object_info info;
   struct dg_meta *meta;
   struct dg_range range;
@@ -224,6 +223,7 @@ int dg_engine_copy(struct dg_engine *engine, const struct dg_call *call,
   meta = request->replace_metadata ? NULL : dg_copy_inherited(info.meta);
   put_request.meta = meta ? meta : request->meta;
   put_request.size_bytes = info.size_bytes;
+  put_request.source = reader;
   (void)dg_object_checksum(&info, &kind);
   if (put_request.checksum_kind == DG_SUM_NONE)
     put_request.checksum_kind = kind;

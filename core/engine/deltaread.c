@@ -333,8 +333,7 @@ static int open_unverified(struct delta_reader *self, const struct dg_meta *meta
   struct dg_checksum sum = {0};
   uint8_t actual[DG_SUM_MAX_BYTES];
   struct dg_reader *plain = NULL;
-  int rc = dg_spool_reserve(spool, self->call, meta->file_size, /* may_wait= */ true,
-                            ret_deferred, err);
+  int rc = dg_spool_reserve(spool, self->call, meta->file_size, ret_deferred, err);
 
   if (rc == 0)
     rc = dg_codec_decode_range(self->codec, self->decoder, (struct dg_range){0, meta->file_size},

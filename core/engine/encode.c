@@ -236,6 +236,8 @@ int dg_encode_open(const struct dg_call *call, const struct dg_encode_request *r
   encode->spool = dg_spool_new(request->spool_dir, request->spool_budget, SPOOL_MEMORY_BYTES);
   if (request->beside)
     dg_spool_join(encode->spool, request->beside);
+  else
+    dg_spool_join_room(encode->spool, request->room);
   *ret_encode = encode;
   return 0;
 }

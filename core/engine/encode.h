@@ -31,6 +31,7 @@ struct dg_encode_request {
   const char *spool_dir;       /* borrowed, as is the next */
   struct dg_spool_budget *spool_budget;
   const struct dg_spool *beside; /* of the same request, or NULL; borrowed for the call */
+  struct dg_spool_room *room;    /* else what the request holds of the spool; borrowed, or NULL */
   struct dg_codec *codec;      /* borrowed */
   struct dg_ref *ref;          /* transferred; NULL: the object is its own reference */
   uint64_t target_size;        /* exact, not 0 */

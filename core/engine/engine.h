@@ -163,8 +163,8 @@ struct dg_put_request {
   bool from_parts;                /* a completed upload: mpu_delta_reconstruct_max_bytes holds */
   dg_write_check_fn check;        /* may be NULL */
   void *receiver;                 /* stays valid until commit or abort */
-  bool holds_room;                /* the caller may hold room in the spool, as for a source that is
-                                     decoded there: do not wait for more */
+  const struct dg_reader *source; /* where the body comes from; may be NULL. What it holds of the
+                                     spool, as an object that is decoded there, is this put's */
 };
 
 /* What the client promised; each is compared at commit, before anything

@@ -28,6 +28,7 @@ static void put_free(struct dg_put *put)
 {
   dg_encode_close(put->encode);
   dg_stage_abort(put->stage);
+  dg_spool_room_unref(put->room);
   dg_hashes_free(put->hashes);
   dg_meta_unref(put->client_meta);
   dg_route_clear(&put->route);
@@ -79,7 +80,7 @@ static struct dg_put *put_new(struct dg_engine *engine, const struct dg_call *ca
   put->receiver = request->receiver;
   put->size_hint = request->size_bytes;
   put->from_parts = request->from_parts;
-  put->holds_room = request->holds_room;
+  put->room = request->source ? dg_spool_room_of(request->source) : NULL;
   if (dg_route_open(engine, call, request->bucket, &put->route, err) < 0)
     goto fail;
   put->size_max = put->route.snapshot->max_object_size;
@@ -103,7 +104,7 @@ fail:
 static int open_body(struct dg_put *put, struct dg_error *err)
 {
   if (dg_stage_open(put->engine, put->call, &put->route, put->key, put->size_hint, put->candidate,
-                    put->holds_room, &put->stage, err) < 0)
+                    put->room, &put->stage, err) < 0)
     return -1;
   if (!put->candidate || put->size_hint == DG_TO_END)
     return 0;

@@ -68,7 +68,8 @@ struct dg_put {
   dg_write_check_fn check;
   void *receiver;
   uint64_t size_hint, size_bytes, size_max;
-  bool from_parts, holds_room;
+  bool from_parts;
+  struct dg_spool_room *room; /* owned; what the source holds of the spool; NULL: nothing */
   struct dg_hashes *hashes;
   struct dg_digests digests;
   struct dg_stage *stage;   /* NULL while undecided */

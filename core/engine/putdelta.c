@@ -190,6 +190,7 @@ int dg_put_encode_open(struct dg_put *put, struct dg_error *err)
     .spool_dir = engine->spool_dir,
     .spool_budget = engine->spool_budget,
     .beside = dg_stage_spool(put->stage),
+    .room = put->room,
     .codec = put->route.codec,
     .target_size = put->size_hint != DG_TO_END ? put->size_hint : put->size_bytes,
     .max_ratio = put->route.policy->max_delta_ratio,

@@ -21,7 +21,7 @@
 #define BUDGET_STEP (UINT64_C(1) << 20)
 
 /* A request's room on the disk, given back when its spools and their readers are gone. */
-struct share {
+struct dg_spool_room {
   gint refs;
   struct dg_spool_budget *budget; /* NULL: not counted */
   uint64_t bytes;
@@ -29,7 +29,7 @@ struct share {
 
 struct dg_spool {
   const char *dir;
-  struct share *share;
+  struct dg_spool_room *share;
   uint64_t room_bytes; /* what of it is this spool's */
   size_t memory_max;
   GByteArray *memory; /* everything, while fd is -1 */
@@ -91,9 +91,9 @@ int dg_write_all_at(int fd, const void *data, size_t len, uint64_t offset, struc
   return 0;
 }
 
-static void share_unref(struct share *share)
+void dg_spool_room_unref(struct dg_spool_room *share)
 {
-  if (!g_atomic_int_dec_and_test(&share->refs))
+  if (!share || !g_atomic_int_dec_and_test(&share->refs))
     return;
   if (share->bytes)
     dg_spool_budget_give(share->budget, share->bytes);
@@ -105,7 +105,7 @@ struct dg_spool *dg_spool_new(const char *dir, struct dg_spool_budget *budget, s
   struct dg_spool *spool = g_new0(struct dg_spool, 1);
 
   spool->dir = dir;
-  spool->share = g_new0(struct share, 1);
+  spool->share = g_new0(struct dg_spool_room, 1);
   spool->share->refs = 1;
   spool->share->budget = budget;
   spool->memory_max = memory_max;
@@ -121,16 +121,27 @@ void dg_spool_free(struct dg_spool *spool)
   g_byte_array_unref(spool->memory);
   if (spool->fd >= 0)
     (void)close(spool->fd);
-  share_unref(spool->share);
+  dg_spool_room_unref(spool->share);
   g_free(spool);
+}
+
+static void join_room(struct dg_spool *spool, struct dg_spool_room *room)
+{
+  g_assert(spool->room_bytes == 0);
+  g_atomic_int_inc(&room->refs);
+  dg_spool_room_unref(spool->share);
+  spool->share = room;
 }
 
 void dg_spool_join(struct dg_spool *spool, const struct dg_spool *other)
 {
-  g_assert(spool->room_bytes == 0);
-  share_unref(spool->share);
-  spool->share = other->share;
-  g_atomic_int_inc(&spool->share->refs);
+  join_room(spool, other->share);
+}
+
+void dg_spool_join_room(struct dg_spool *spool, struct dg_spool_room *room)
+{
+  if (room)
+    join_room(spool, room);
 }
 
 static uint64_t whole_steps(uint64_t bytes)
@@ -141,7 +152,7 @@ static uint64_t whole_steps(uint64_t bytes)
 /* Room in the file for so many bytes in all. */
 static int make_room(struct dg_spool *spool, uint64_t size_bytes, struct dg_error *err)
 {
-  struct share *share = spool->share;
+  struct dg_spool_room *share = spool->share;
   uint64_t more;
 
   if (!share->budget || size_bytes <= spool->room_bytes)
@@ -155,14 +166,13 @@ static int make_room(struct dg_spool *spool, uint64_t size_bytes, struct dg_erro
 }
 
 int dg_spool_reserve(struct dg_spool *spool, const struct dg_call *call, uint64_t size_bytes,
-                     bool may_wait, bool *ret_deferred, struct dg_error *err)
+                     bool *ret_deferred, struct dg_error *err)
 {
-  struct share *share = spool->share;
+  struct dg_spool_room *share = spool->share;
 
-  g_assert(share->bytes == 0);
   if (!share->budget || size_bytes <= spool->memory_max)
     return 0;
-  if (!may_wait)
+  if (share->bytes) /* who holds some must not wait for others, who may do the same */
     return make_room(spool, size_bytes, err);
   if (dg_spool_budget_take(share->budget, call, whole_steps(size_bytes), ret_deferred, err) < 0)
     return -1;
@@ -227,7 +237,7 @@ int dg_spool_copy(struct dg_spool *spool, struct dg_writer *writer, struct dg_er
 struct counted_reader {
   struct dg_reader reader;
   struct dg_reader *inner;
-  struct share *share;
+  struct dg_spool_room *share;
 };
 
 static int counted_read(struct dg_reader *reader, void *buffer, size_t capacity, size_t *ret_len,
@@ -241,7 +251,7 @@ static void counted_close(struct dg_reader *reader)
   struct counted_reader *self = (struct counted_reader *)reader;
 
   dg_reader_close(self->inner);
-  share_unref(self->share);
+  dg_spool_room_unref(self->share);
   g_free(self);
 }
 
@@ -251,7 +261,18 @@ static const struct dg_reader_ops counted_ops = {
   .close = counted_close,
 };
 
-static struct dg_reader *count(struct share *share, struct dg_reader *inner)
+struct dg_spool_room *dg_spool_room_of(const struct dg_reader *reader)
+{
+  struct dg_spool_room *room;
+
+  if (reader->ops != &counted_ops)
+    return NULL;
+  room = ((const struct counted_reader *)reader)->share;
+  g_atomic_int_inc(&room->refs);
+  return room;
+}
+
+static struct dg_reader *count(struct dg_spool_room *share, struct dg_reader *inner)
 {
   struct counted_reader *self;
 

@@ -12,21 +12,27 @@
 #include "core/engine/spoolbudget.h"
 
 struct dg_spool;
+struct dg_spool_room; /* what a request holds of the budget, by its spools and their readers */
 
 /* dir: borrowed for the spool's life. budget: likewise, and for that of its readers;
  * NULL: none. memory_max: bytes kept in memory, which the budget does not count. */
 struct dg_spool *dg_spool_new(const char *dir, struct dg_spool_budget *budget, size_t memory_max);
 void dg_spool_free(struct dg_spool *spool); /* NULL is fine */
 
-/* [worker] Before the first byte: makes sure of room for so many. may_wait: only if the
- * request holds no room of another spool. DG_E_SLOW_DOWN; ret_deferred as in
+/* [worker] Before the first byte: makes sure of room for so many. Waits for it, unless the
+ * spool was joined to a request that holds some. DG_E_SLOW_DOWN; ret_deferred as in
  * dg_get_request. */
 int dg_spool_reserve(struct dg_spool *spool, const struct dg_call *call, uint64_t size_bytes,
-                     bool may_wait, bool *ret_deferred, struct dg_error *err);
+                     bool *ret_deferred, struct dg_error *err);
 
 /* Before the first byte: counts as the same request as another spool, which is used by the
  * same thread. */
 void dg_spool_join(struct dg_spool *spool, const struct dg_spool *other);
+/* The same with a reader of a spool, by its room; NULL: nothing is joined. */
+void dg_spool_join_room(struct dg_spool *spool, struct dg_spool_room *room);
+/* The room that a reader keeps; NULL: none. Transferred. */
+struct dg_spool_room *dg_spool_room_of(const struct dg_reader *reader);
+void dg_spool_room_unref(struct dg_spool_room *room); /* NULL is fine */
 
 uint64_t dg_spool_size(const struct dg_spool *spool);
 /* [worker] DG_E_NO_SPACE when the spool directory is full. DG_E_SLOW_DOWN, without

@@ -19,7 +19,8 @@ struct dg_stage {
 
 int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_route *route, struct dg_slice key, uint64_t size_hint,
-                  bool reread, bool holds_room, struct dg_stage **ret_stage, struct dg_error *err)
+                  bool reread, struct dg_spool_room *room, struct dg_stage **ret_stage,
+                  struct dg_error *err)
 {
   const uint64_t flexible = DG_CAP_LATE_NAME | DG_CAP_READ_BACK;
   struct dg_stage *stage = g_new0(struct dg_stage, 1);
@@ -39,9 +40,9 @@ int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
       return -1;
     }
     stage->spool = dg_spool_new(engine->spool_dir, engine->spool_budget, SPOOL_MEMORY_BYTES);
+    dg_spool_join_room(stage->spool, room);
     if (size_hint != DG_TO_END &&
-        dg_spool_reserve(stage->spool, call, size_hint, !holds_room, /* ret_deferred= */ NULL,
-                         err) < 0) {
+        dg_spool_reserve(stage->spool, call, size_hint, /* ret_deferred= */ NULL, err) < 0) {
       dg_spool_free(stage->spool);
       g_free(stage);
       return -1;

@@ -10,14 +10,17 @@
 #include "core/engine/internal.h"
 
 struct dg_spool;
+struct dg_spool_room;
 struct dg_stage;
 
 /* reread: the body may be read back, or be committed under another variant than
- * DG_VARIANT_PASSTHROUGH. Before any other spool of the request: it may wait for room
- * unless the request holds some (holds_room), and then fail with DG_E_SLOW_DOWN. route, call and key stay valid until the stage ends. */
+ * DG_VARIANT_PASSTHROUGH. room: what the request holds of the spool already; borrowed, NULL:
+ * none, and it may wait for some. DG_E_SLOW_DOWN. route, call and key stay valid until the
+ * stage ends. */
 int dg_stage_open(struct dg_engine *engine, const struct dg_call *call,
                   const struct dg_route *route, struct dg_slice key, uint64_t size_hint,
-                  bool reread, bool holds_room, struct dg_stage **ret_stage, struct dg_error *err);
+                  bool reread, struct dg_spool_room *room, struct dg_stage **ret_stage,
+                  struct dg_error *err);
 int dg_stage_write(struct dg_stage *stage, const void *data, size_t len, struct dg_error *err);
 /* Where it rests, if that is the spool directory, else NULL. Borrowed. */
 const struct dg_spool *dg_stage_spool(const struct dg_stage *stage);

@@ -81,4 +81,21 @@ def a_client_that_leaves_gives_its_room_back():
     same(server.stop(), 0)
 
 
+@case
+def a_copy_that_alone_needs_more_room_than_there_is_goes_alone():
+    server = start(timeout_s=100)
+    same(server.stop(), 0)
+    # What is to be sealed waits in the spool, and its source was decoded there.
+    server.env["DGP_CONFIG"] = path = os.path.join(server.root, "sealed.yaml")
+    with open(path, "w") as out:
+        out.write("storage:\n  backend_encryption:\n    mode: aes256-gcm-proxy\n")
+    server.env["DGP_ENCRYPTION_KEY"] = "6b" * 32
+    server.start()
+    answer = server.request("PUT", "/%s/app-9.zip" % BUCKET,
+                            headers={"x-amz-copy-source": "/%s/app-1.zip" % BUCKET})
+    same((answer.status, answer.code), (200, None))
+    same(server.request("GET", "/%s/app-9.zip" % BUCKET).body, v[1])
+    same(server.stop(), 0)
+
+
 main()

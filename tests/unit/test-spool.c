@@ -44,11 +44,11 @@ static int fill(struct dg_spool *spool, unsigned mib)
   return 0;
 }
 
-static int reserve(struct dg_spool *spool, uint64_t bytes, bool may_wait)
+static int reserve(struct dg_spool *spool, uint64_t bytes)
 {
   struct dg_error err = {0};
 
-  return dg_spool_reserve(spool, NULL, bytes, may_wait, NULL, &err) < 0 ? err.code : 0;
+  return dg_spool_reserve(spool, NULL, bytes, NULL, &err) < 0 ? err.code : 0;
 }
 
 START_TEST(room_is_counted_from_the_reservation_to_the_last_reader)
@@ -62,7 +62,7 @@ START_TEST(room_is_counted_from_the_reservation_to_the_last_reader)
   size_t len = 0;
   int32_t fd;
 
-  ck_assert_int_eq(reserve(spool, 3 * MIB - 5, true), 0);
+  ck_assert_int_eq(reserve(spool, 3 * MIB - 5), 0);
   ck_assert_uint_eq(dg_spool_budget_used(budget), 3 * MIB);
   ck_assert_int_eq(fill(spool, 3), 0);
   ck_assert_uint_eq(dg_spool_budget_used(budget), 3 * MIB);
@@ -88,7 +88,7 @@ START_TEST(what_stays_in_memory_is_not_counted)
   struct dg_spool_budget *budget = dg_spool_budget_new(MIB, LONG_MS, 4);
   struct dg_spool *spool = dg_spool_new(dir, budget, 5 * MIB);
 
-  ck_assert_int_eq(reserve(spool, 5 * MIB, true), 0);
+  ck_assert_int_eq(reserve(spool, 5 * MIB), 0);
   ck_assert_int_eq(fill(spool, 5), 0);
   ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
   dg_spool_free(spool);
@@ -105,7 +105,8 @@ START_TEST(growth_beyond_the_budget_fails_at_once)
 
   ck_assert_int_eq(fill(other, 5), 0);
   ck_assert_int_eq(fill(spool, 4), DG_E_SLOW_DOWN);
-  ck_assert_int_eq(reserve(late, MIB, false), DG_E_SLOW_DOWN);
+  dg_spool_join(late, other);
+  ck_assert_int_eq(reserve(late, MIB), DG_E_SLOW_DOWN);
   ck_assert_uint_lt(dg_time_mono_ms() - start_ms, LONG_MS / 2);
   ck_assert_uint_eq(dg_spool_size(spool), 3 * MIB);
   dg_spool_free(late);
@@ -122,19 +123,59 @@ START_TEST(who_needs_more_than_there_is_goes_alone)
   struct dg_spool *large = dg_spool_new(dir, budget, 0), *other = dg_spool_new(dir, budget, 0);
   struct dg_spool *beside = dg_spool_new(dir, budget, 0);
 
-  ck_assert_int_eq(reserve(large, 5 * MIB, true), 0);
+  ck_assert_int_eq(reserve(large, 5 * MIB), 0);
   ck_assert_int_eq(fill(large, 6), 0);
   /* Another spool of the same request, and one that is not. */
   dg_spool_join(beside, large);
   ck_assert_int_eq(fill(beside, 2), 0);
   ck_assert_uint_eq(dg_spool_budget_used(budget), 8 * MIB);
-  ck_assert_int_eq(reserve(other, MIB, true), DG_E_SLOW_DOWN);
+  ck_assert_int_eq(reserve(other, MIB), DG_E_SLOW_DOWN);
   dg_spool_free(large);
-  ck_assert_int_eq(reserve(other, MIB, true), DG_E_SLOW_DOWN);
+  ck_assert_int_eq(reserve(other, MIB), DG_E_SLOW_DOWN);
   dg_spool_free(beside);
   ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
-  ck_assert_int_eq(reserve(other, MIB, true), 0);
+  ck_assert_int_eq(reserve(other, MIB), 0);
   dg_spool_free(other);
+  dg_spool_budget_free(budget);
+}
+END_TEST
+
+/* A copy of an object that was decoded into the spool, larger than half of it. */
+START_TEST(what_is_copied_from_a_spool_to_a_spool_may_go_alone)
+{
+  struct dg_spool_budget *budget = dg_spool_budget_new(4 * MIB, LONG_MS, 4);
+  struct dg_spool *source = dg_spool_new(dir, budget, 0), *target = dg_spool_new(dir, budget, 0);
+  struct dg_spool *other = dg_spool_new(dir, budget, 0), *again = dg_spool_new(dir, budget, 0);
+  struct dg_spool_room *room;
+  struct dg_reader *reader;
+  struct dg_error err = {0};
+  uint64_t start_ms = dg_time_mono_ms();
+
+  ck_assert_int_eq(reserve(source, 3 * MIB), 0);
+  ck_assert_int_eq(fill(source, 3), 0);
+  ck_assert_int_eq(dg_spool_reader(source, 0, 3 * MIB, &reader, &err), 0);
+  dg_spool_free(source);
+  room = dg_spool_room_of(reader);
+  ck_assert_ptr_nonnull(room);
+  dg_spool_join_room(target, room);
+  ck_assert_int_eq(reserve(target, 3 * MIB), 0);
+  ck_assert_int_eq(fill(target, 3), 0);
+  dg_spool_free(target);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 6 * MIB);
+  dg_spool_room_unref(room);
+  dg_reader_close(reader);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
+  /* Beside another request it fails at once: two that waited so might wait for each other. */
+  ck_assert_int_eq(fill(other, 1), 0);
+  source = dg_spool_new(dir, budget, 0);
+  ck_assert_int_eq(fill(source, 3), 0);
+  dg_spool_join(again, source);
+  ck_assert_int_eq(reserve(again, 3 * MIB), DG_E_SLOW_DOWN);
+  ck_assert_uint_lt(dg_time_mono_ms() - start_ms, LONG_MS / 2);
+  dg_spool_free(again);
+  dg_spool_free(source);
+  dg_spool_free(other);
+  ck_assert_uint_eq(dg_spool_budget_used(budget), 0);
   dg_spool_budget_free(budget);
 }
 END_TEST
@@ -326,6 +367,7 @@ int main(void)
   tcase_add_test(tcase, what_stays_in_memory_is_not_counted);
   tcase_add_test(tcase, growth_beyond_the_budget_fails_at_once);
   tcase_add_test(tcase, who_needs_more_than_there_is_goes_alone);
+  tcase_add_test(tcase, what_is_copied_from_a_spool_to_a_spool_may_go_alone);
   tcase_add_test(tcase, waiting_ends_with_the_time_the_deadline_the_client_or_too_many_others);
   tcase_add_test(tcase,
                  threads_that_take_all_at_once_never_pass_the_limit_nor_wait_for_each_other);
