@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/slice.h"
 #include "core/observe/metrics.h"
 #include "core/plug/backend.h"
@@ -386,4 +387,88 @@ int double_delete(struct double_engine *engine, const char *bucket, const char *
 {
   return dg_engine_delete(engine->engine, &double_call, dg_slice_str(bucket), dg_slice_str(key),
                           NULL, NULL, err);
+}
+
+/* ---- Uploads ---------------------------------------------------------------------------- */
+
+int double_upload_create(struct double_engine *engine, const char *key, uint32_t kind, bool full,
+                         const struct dg_meta *meta, char ret_id[33], struct dg_error *err)
+{
+  struct dg_put_request request = {.bucket = DG_SLICE("b"),
+                                   .key = dg_slice_str(key),
+                                   .meta = meta,
+                                   .checksum_kind = kind,
+                                   .checksum_full_object = full};
+
+  return dg_engine_upload_create(engine->engine, &double_call, &request, ret_id, err);
+}
+
+int double_upload_part(struct double_engine *engine, const char *key, const char *id,
+                       uint32_t number, GBytes *body, struct dg_part_result *ret_result,
+                       struct dg_error *err)
+{
+  struct dg_part_put *part;
+
+  if (dg_engine_part_open(engine->engine, &double_call, DG_SLICE("b"), dg_slice_str(key),
+                          dg_slice_str(id), number, g_bytes_get_size(body), DG_SUM_NONE, &part,
+                          err) < 0)
+    return -1;
+  if (dg_part_write(part, g_bytes_get_data(body, NULL), g_bytes_get_size(body), err) < 0) {
+    dg_part_abort(part);
+    return -1;
+  }
+  return dg_part_commit(part, NULL, ret_result, err);
+}
+
+int double_upload_complete(struct double_engine *engine, const char *key, const char *id,
+                           const struct dg_part_result *parts, uint32_t count,
+                           const char *checksum, dg_write_check_fn check,
+                           struct dg_put_result *ret_result, struct dg_error *err)
+{
+  g_autofree struct dg_complete_part *list = g_new0(struct dg_complete_part, count + 1);
+  struct dg_complete_request request = {.bucket = DG_SLICE("b"),
+                                        .key = dg_slice_str(key),
+                                        .upload_id = dg_slice_str(id),
+                                        .parts = list,
+                                        .part_count = count,
+                                        .checksum_base64 = dg_slice_str(checksum),
+                                        .check = check};
+
+  for (uint32_t i = 0; i < count; i++)
+    list[i] = (struct dg_complete_part){.part_no = i + 1, .etag = dg_slice_str(parts[i].etag)};
+  return dg_engine_upload_complete(engine->engine, &double_call, &request, ret_result, err);
+}
+
+/* ---- Requests on threads of their own ------------------------------------------------------ */
+
+static gpointer run_caller(gpointer argument)
+{
+  struct double_caller *caller = argument;
+
+  caller->rc = caller->request(caller);
+  g_atomic_int_set(&caller->ended, 1);
+  return NULL;
+}
+
+void double_caller_start(struct double_caller *caller, int (*request)(struct double_caller *caller),
+                         uint64_t limit_ms)
+{
+  *caller = (struct double_caller){.defers = caller->defers, .request = request};
+  caller->call = (struct dg_call){.struct_size = sizeof caller->call,
+                                  .deadline_mono_ms = limit_ms ? dg_time_mono_ms() + limit_ms : 1,
+                                  .cancelled = &caller->cancelled};
+  caller->thread = g_thread_new("caller", run_caller, caller);
+}
+
+void double_caller_leave(struct double_caller *caller)
+{
+  __atomic_store_n(&caller->cancelled, 1, __ATOMIC_RELAXED);
+}
+
+void double_caller_join(struct double_caller *caller, int32_t code)
+{
+  (void)g_thread_join(caller->thread);
+  ck_assert_int_eq(caller->rc, code == DG_E_OK ? 0 : -1);
+  ck_assert_msg(code == DG_E_OK || caller->err.code == code, "%d %s", caller->err.code,
+                caller->err.detail);
 }

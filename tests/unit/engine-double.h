@@ -145,4 +145,38 @@ int double_delete(struct double_engine *engine, const char *bucket, const char *
                   struct dg_error *err);
 struct dg_slice double_str(const char *text);
 
+/* Uploads into the bucket "b". meta may be NULL. */
+int double_upload_create(struct double_engine *engine, const char *key, uint32_t kind, bool full,
+                         const struct dg_meta *meta, char ret_id[33], struct dg_error *err);
+int double_upload_part(struct double_engine *engine, const char *key, const char *id,
+                       uint32_t number, GBytes *body, struct dg_part_result *ret_result,
+                       struct dg_error *err);
+/* Of parts 1 to count. checksum: of the whole, or "". check may be NULL. */
+int double_upload_complete(struct double_engine *engine, const char *key, const char *id,
+                           const struct dg_part_result *parts, uint32_t count,
+                           const char *checksum, dg_write_check_fn check,
+                           struct dg_put_result *ret_result, struct dg_error *err);
+
+/* ---- Requests on threads of their own ---- */
+
+#define DOUBLE_FAR_MS 60000u
+
+/* Stands first in what a test keeps of such a request. */
+struct double_caller {
+  struct dg_call call;
+  int32_t cancelled;
+  bool defers, deferred; /* it may come back: set by the test, and by the engine */
+  int rc;
+  struct dg_error err;
+  gint ended; /* atomic */
+  int (*request)(struct double_caller *caller); /* with call; gives rc, and err */
+  GThread *thread;
+};
+/* Starts it, anew; limit_ms 0: it is too late from the beginning. */
+void double_caller_start(struct double_caller *caller, int (*request)(struct double_caller *caller),
+                         uint64_t limit_ms);
+void double_caller_leave(struct double_caller *caller);
+/* Waits for its end; asserts that it failed so, or succeeded (DG_E_OK). */
+void double_caller_join(struct double_caller *caller, int32_t code);
+
 #endif

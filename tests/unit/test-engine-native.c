@@ -72,29 +72,13 @@ static void reopen(void)
 
 static int create(const char *key, uint32_t kind, bool full, const struct dg_meta *meta)
 {
-  struct dg_put_request request = {.bucket = double_str("b"),
-                                   .key = double_str(key),
-                                   .meta = meta,
-                                   .checksum_kind = kind,
-                                   .checksum_full_object = full};
-
-  return dg_engine_upload_create(engine.engine, &double_call, &request, up.id, &err);
+  return double_upload_create(&engine, key, kind, full, meta, up.id, &err);
 }
 
 static int send_part(const char *key, uint32_t number)
 {
-  GBytes *body = up.bytes[number - 1];
-  struct dg_part_put *part;
-
-  if (dg_engine_part_open(engine.engine, &double_call, double_str("b"), double_str(key),
-                          double_str(up.id), number, g_bytes_get_size(body), DG_SUM_NONE, &part,
-                          &err) < 0)
-    return -1;
-  if (dg_part_write(part, g_bytes_get_data(body, NULL), g_bytes_get_size(body), &err) < 0) {
-    dg_part_abort(part);
-    return -1;
-  }
-  return dg_part_commit(part, NULL, &up.parts[number - 1], &err);
+  return double_upload_part(&engine, key, up.id, number, up.bytes[number - 1],
+                            &up.parts[number - 1], &err);
 }
 
 static void send_all(const char *key)
@@ -106,18 +90,7 @@ static void send_all(const char *key)
 static int complete_as(const char *key, const char *checksum, dg_write_check_fn check,
                        struct dg_put_result *result)
 {
-  struct dg_complete_part list[3];
-  struct dg_complete_request request = {.bucket = double_str("b"),
-                                        .key = double_str(key),
-                                        .upload_id = double_str(up.id),
-                                        .parts = list,
-                                        .part_count = 3,
-                                        .checksum_base64 = double_str(checksum),
-                                        .check = check};
-
-  for (uint32_t i = 0; i < 3; i++)
-    list[i] = (struct dg_complete_part){.part_no = i + 1, .etag = double_str(up.parts[i].etag)};
-  return dg_engine_upload_complete(engine.engine, &double_call, &request, result, &err);
+  return double_upload_complete(&engine, key, up.id, up.parts, 3, checksum, check, result, &err);
 }
 
 static int complete(const char *key, struct dg_put_result *result)

@@ -12,21 +12,15 @@
 #include "engine-double.h"
 
 #define FLEXIBLE (DG_CAP_LATE_NAME | DG_CAP_READ_BACK | DG_CAP_VALIDATOR | DG_CAP_PUT_ATOMIC)
-#define FAR_MS 60000u
 
 static struct double_store *store;
 static struct double_engine engine;
 static GBytes *wanted;
 
-/* A GET of its own thread. */
+/* A GET on a thread of its own. */
 struct getter {
-  struct dg_call call;
-  int32_t cancelled;
-  bool defers, deferred;
-  int rc;
-  struct dg_error err;
+  struct double_caller caller;
   GBytes *body;
-  GThread *thread;
 };
 
 static void setup(void)
@@ -57,58 +51,45 @@ static void teardown(void)
   double_store_free(store);
 }
 
-static gpointer run_get(gpointer argument)
+static int get(struct double_caller *caller)
 {
-  struct getter *getter = argument;
+  struct getter *getter = (struct getter *)(void *)caller;
   struct dg_get_request request = {.bucket = double_str("b"),
                                    .key = double_str("d/2.zip"),
-                                   .ret_deferred = getter->defers ? &getter->deferred : NULL};
+                                   .ret_deferred = caller->defers ? &caller->deferred : NULL};
   struct dg_object_info info;
   struct dg_range range;
   struct dg_reader *reader;
   size_t len = 0;
   char *data;
+  int rc;
 
-  getter->rc = dg_engine_get(engine.engine, &getter->call, &request, &info, &range, &reader,
-                             &getter->err);
-  if (getter->rc < 0)
-    return NULL;
+  if (dg_engine_get(engine.engine, &caller->call, &request, &info, &range, &reader,
+                    &caller->err) < 0)
+    return -1;
   data = g_malloc(range.length + 1);
-  getter->rc = dg_reader_read_full(reader, data, range.length + 1, &len, &getter->err);
+  rc = dg_reader_read_full(reader, data, range.length + 1, &len, &caller->err);
   dg_reader_close(reader);
   dg_object_info_clear(&info);
   getter->body = g_bytes_new_take(data, len);
-  return NULL;
+  return rc;
 }
 
-/* limit_ms 0: it is too late from the beginning. */
 static void start(struct getter *getter, uint64_t limit_ms)
 {
-  *getter = (struct getter){.defers = getter->defers};
-  getter->call = (struct dg_call){.struct_size = sizeof getter->call,
-                                  .deadline_mono_ms = limit_ms ? dg_time_mono_ms() + limit_ms : 1,
-                                  .cancelled = &getter->cancelled};
-  getter->thread = g_thread_new("get", run_get, getter);
-}
-
-static void leave(struct getter *getter)
-{
-  __atomic_store_n(&getter->cancelled, 1, __ATOMIC_RELAXED);
+  double_caller_start(&getter->caller, get, limit_ms);
 }
 
 static void assert_got_it(struct getter *getter)
 {
-  (void)g_thread_join(getter->thread);
-  ck_assert_msg(getter->rc == 0, "%d %s", getter->err.code, getter->err.detail);
+  double_caller_join(&getter->caller, DG_E_OK);
   ck_assert(g_bytes_equal(getter->body, wanted));
   g_bytes_unref(getter->body);
 }
 
 static void assert_failed(struct getter *getter, int32_t code)
 {
-  (void)g_thread_join(getter->thread);
-  ck_assert_int_eq(getter->rc, -1);
-  ck_assert_msg(getter->err.code == code, "%d %s", getter->err.code, getter->err.detail);
+  double_caller_join(&getter->caller, code);
 }
 
 /* Until so many have looked for the reference, in vain: they load it or wait. */
@@ -131,12 +112,12 @@ START_TEST(a_client_that_leaves_does_not_fail_those_who_wait_for_its_load)
   struct getter first = {0}, second = {0}, third = {0};
 
   double_store_hold(store, DOUBLE_HOLD_REFERENCES);
-  start(&first, FAR_MS);
+  start(&first, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
-  start(&second, FAR_MS);
-  start(&third, FAR_MS);
+  start(&second, DOUBLE_FAR_MS);
+  start(&third, DOUBLE_FAR_MS);
   wait_for_misses(3);
-  leave(&first);
+  double_caller_leave(&first.caller);
   double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_failed(&first, DG_E_CANCELLED);
   assert_got_it(&second);
@@ -151,9 +132,9 @@ START_TEST(an_impatient_load_does_not_fail_those_who_wait_for_it)
   double_store_hold(store, DOUBLE_HOLD_REFERENCES);
   start(&first, 200);
   double_store_wait_held(store, 1);
-  start(&second, FAR_MS);
+  start(&second, DOUBLE_FAR_MS);
   wait_for_misses(2);
-  while (dg_time_mono_ms() <= first.call.deadline_mono_ms)
+  while (dg_time_mono_ms() <= first.caller.call.deadline_mono_ms)
     g_usleep(1000);
   double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_failed(&first, DG_E_TIMEOUT);
@@ -166,12 +147,12 @@ START_TEST(a_wait_for_a_reference_ends_with_its_own_request)
   struct getter loads = {0}, leaves = {0}, expires = {0};
 
   double_store_hold(store, DOUBLE_HOLD_REFERENCES);
-  start(&loads, FAR_MS);
+  start(&loads, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
-  start(&leaves, FAR_MS);
+  start(&leaves, DOUBLE_FAR_MS);
   start(&expires, 100);
   wait_for_misses(3);
-  leave(&leaves);
+  double_caller_leave(&leaves.caller);
   assert_failed(&leaves, DG_E_CANCELLED);
   assert_failed(&expires, DG_E_TIMEOUT);
   double_store_hold(store, DOUBLE_HOLD_NONE);
@@ -181,22 +162,22 @@ END_TEST
 
 START_TEST(a_request_that_may_come_back_neither_loads_a_reference_nor_waits_for_it)
 {
-  struct getter loads = {0}, comes_back = {.defers = true};
+  struct getter loads = {0}, comes_back = {.caller = {.defers = true}};
 
-  start(&comes_back, FAR_MS);
+  start(&comes_back, DOUBLE_FAR_MS);
   assert_failed(&comes_back, DG_E_SLOW_DOWN);
-  ck_assert(comes_back.deferred);
+  ck_assert(comes_back.caller.deferred);
   double_store_hold(store, DOUBLE_HOLD_REFERENCES);
-  start(&loads, FAR_MS);
+  start(&loads, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
-  start(&comes_back, FAR_MS);
+  start(&comes_back, DOUBLE_FAR_MS);
   assert_failed(&comes_back, DG_E_SLOW_DOWN);
-  ck_assert(comes_back.deferred);
+  ck_assert(comes_back.caller.deferred);
   double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_got_it(&loads);
-  start(&comes_back, FAR_MS);
+  start(&comes_back, DOUBLE_FAR_MS);
   assert_got_it(&comes_back);
-  ck_assert(!comes_back.deferred);
+  ck_assert(!comes_back.caller.deferred);
 }
 END_TEST
 
@@ -206,7 +187,7 @@ START_TEST(a_check_that_is_cut_short_keeps_the_local_copy)
   struct getter getter = {0};
   char *dir;
 
-  start(&getter, FAR_MS);
+  start(&getter, DOUBLE_FAR_MS);
   assert_got_it(&getter);
   dir = g_strdup(engine.dir);
   engine.owns_dir = false;
@@ -217,7 +198,7 @@ START_TEST(a_check_that_is_cut_short_keeps_the_local_copy)
   start(&getter, 0);
   assert_failed(&getter, DG_E_TIMEOUT);
   double_store_remove(store, "b", "d/", DG_VARIANT_REFERENCE);
-  start(&getter, FAR_MS);
+  start(&getter, DOUBLE_FAR_MS);
   assert_got_it(&getter);
 }
 END_TEST

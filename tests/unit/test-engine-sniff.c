@@ -236,27 +236,17 @@ END_TEST
 
 static void upload(const char *key, GBytes *body, size_t first)
 {
-  struct dg_put_request request = {.bucket = double_str("b"), .key = double_str(key)};
   struct dg_part_result sent[2] = {0};
-  struct dg_complete_part parts[2];
-  struct dg_complete_request completion = {
-    .bucket = request.bucket, .key = request.key, .parts = parts, .part_count = 2};
-  const char *bytes = g_bytes_get_data(body, NULL);
-  struct dg_part_put *part;
   char id[33];
 
-  assert_ok(dg_engine_upload_create(engine.engine, &double_call, &request, id, &err));
-  completion.upload_id = double_str(id);
+  assert_ok(double_upload_create(&engine, key, DG_SUM_NONE, false, NULL, id, &err));
   for (uint32_t i = 0; i < 2; i++) {
-    size_t len = i ? SIZE - first : first;
+    g_autoptr(GBytes) part =
+      g_bytes_new_from_bytes(body, i ? first : 0, i ? SIZE - first : first);
 
-    assert_ok(dg_engine_part_open(engine.engine, &double_call, request.bucket, request.key,
-                                  completion.upload_id, i + 1, len, DG_SUM_NONE, &part, &err));
-    assert_ok(dg_part_write(part, bytes + (i ? first : 0), len, &err));
-    assert_ok(dg_part_commit(part, NULL, &sent[i], &err));
-    parts[i] = (struct dg_complete_part){.part_no = i + 1, .etag = double_str(sent[i].etag)};
+    assert_ok(double_upload_part(&engine, key, id, i + 1, part, &sent[i], &err));
   }
-  assert_ok(dg_engine_upload_complete(engine.engine, &double_call, &completion, &result, &err));
+  assert_ok(double_upload_complete(&engine, key, id, sent, 2, "", NULL, &result, &err));
   assert_reads(key, body);
 }
 
@@ -276,21 +266,15 @@ START_TEST(parts_that_may_become_a_delta_stay_here)
   g_autoptr(GBytes) large = double_bytes((size_t)5 << 20, 1);
 
   for (int sniffs = 0; sniffs < 2; sniffs++) {
-    struct dg_put_request request = {.bucket = double_str("b"), .key = double_str("k")};
     struct dg_part_result sent;
-    struct dg_part_put *part;
     char id[33];
 
     open_on(FLEXIBLE, sniffs);
-    assert_ok(dg_engine_upload_create(engine.engine, &double_call, &request, id, &err));
-    assert_ok(dg_engine_part_open(engine.engine, &double_call, request.bucket, request.key,
-                                  double_str(id), 1, g_bytes_get_size(large), DG_SUM_NONE, &part,
-                                  &err));
-    assert_ok(dg_part_write(part, g_bytes_get_data(large, NULL), g_bytes_get_size(large), &err));
-    assert_ok(dg_part_commit(part, NULL, &sent, &err));
+    assert_ok(double_upload_create(&engine, "k", DG_SUM_NONE, false, NULL, id, &err));
+    assert_ok(double_upload_part(&engine, "k", id, 1, large, &sent, &err));
     ck_assert_uint_eq(double_store_upload_count(store), sniffs ? 0 : 1);
-    assert_ok(dg_engine_upload_abort(engine.engine, &double_call, request.bucket, request.key,
-                                     double_str(id), &err));
+    assert_ok(dg_engine_upload_abort(engine.engine, &double_call, double_str("b"),
+                                     double_str("k"), double_str(id), &err));
     close_all();
   }
 }

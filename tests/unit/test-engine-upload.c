@@ -53,44 +53,20 @@ static void reopen(void)
 
 static int create(const char *key, uint32_t kind, bool full, char id[33])
 {
-  struct dg_put_request request = {.bucket = double_str("b"),
-                                   .key = double_str(key),
-                                   .checksum_kind = kind,
-                                   .checksum_full_object = full};
-
-  return dg_engine_upload_create(engine.engine, &double_call, &request, id, &err);
+  return double_upload_create(&engine, key, kind, full, /* meta= */ NULL, id, &err);
 }
 
 static int send_part(const char *key, const char *id, uint32_t number, GBytes *body,
                      struct dg_part_result *result)
 {
-  struct dg_part_put *part;
-
-  if (dg_engine_part_open(engine.engine, &double_call, double_str("b"), double_str(key),
-                          double_str(id), number, g_bytes_get_size(body), DG_SUM_NONE, &part,
-                          &err) < 0)
-    return -1;
-  if (dg_part_write(part, g_bytes_get_data(body, NULL), g_bytes_get_size(body), &err) < 0) {
-    dg_part_abort(part);
-    return -1;
-  }
-  return dg_part_commit(part, NULL, result, &err);
+  return double_upload_part(&engine, key, id, number, body, result, &err);
 }
 
 static int complete(const char *key, const char *id, const struct dg_part_result *parts,
                     uint32_t count, const char *checksum, struct dg_put_result *result)
 {
-  g_autofree struct dg_complete_part *list = g_new0(struct dg_complete_part, count + 1);
-  struct dg_complete_request request = {.bucket = double_str("b"),
-                                        .key = double_str(key),
-                                        .upload_id = double_str(id),
-                                        .parts = list,
-                                        .part_count = count,
-                                        .checksum_base64 = double_str(checksum)};
-
-  for (uint32_t i = 0; i < count; i++)
-    list[i] = (struct dg_complete_part){.part_no = i + 1, .etag = double_str(parts[i].etag)};
-  return dg_engine_upload_complete(engine.engine, &double_call, &request, result, &err);
+  return double_upload_complete(&engine, key, id, parts, count, checksum, /* check= */ NULL,
+                                result, &err);
 }
 
 static GBytes *join(GBytes **parts, size_t count)

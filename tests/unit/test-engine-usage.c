@@ -11,7 +11,6 @@
 #include "core/engine/usage.h"
 #include "engine-double.h"
 
-#define FAR_MS 60000u
 #define MANY 12u
 
 static struct double_store *store;
@@ -19,14 +18,8 @@ static struct double_engine engine;
 
 /* One who asks, on a thread of its own. */
 struct asker {
-  struct dg_call call;
-  int32_t cancelled;
-  bool defers, deferred;
-  int rc;
+  struct double_caller caller;
   struct dg_usage usage;
-  struct dg_error err;
-  gint ended;
-  GThread *thread;
 };
 
 static void setup(void)
@@ -50,37 +43,29 @@ static void teardown(void)
   double_store_free(store);
 }
 
-static gpointer run_ask(gpointer argument)
+static int ask(struct double_caller *caller)
 {
-  struct asker *asker = argument;
+  struct asker *asker = (struct asker *)(void *)caller;
 
-  asker->rc = dg_engine_usage(engine.engine, &asker->call, double_str("b"),
-                              asker->defers ? &asker->deferred : NULL, &asker->usage, &asker->err);
-  g_atomic_int_set(&asker->ended, 1);
-  return NULL;
+  return dg_engine_usage(engine.engine, &caller->call, double_str("b"),
+                         caller->defers ? &caller->deferred : NULL, &asker->usage, &caller->err);
 }
 
 static void start(struct asker *asker, uint64_t limit_ms)
 {
-  asker->call = (struct dg_call){.struct_size = sizeof asker->call,
-                                 .deadline_mono_ms = dg_time_mono_ms() + limit_ms,
-                                 .cancelled = &asker->cancelled};
-  asker->thread = g_thread_new("ask", run_ask, asker);
+  double_caller_start(&asker->caller, ask, limit_ms);
 }
 
 static void assert_counted(struct asker *asker)
 {
-  (void)g_thread_join(asker->thread);
-  ck_assert_msg(asker->rc == 0, "%d %s", asker->err.code, asker->err.detail);
+  double_caller_join(&asker->caller, DG_E_OK);
   ck_assert_uint_eq(asker->usage.total_objects, 1);
   ck_assert_uint_eq(asker->usage.total_original_bytes, 1000);
 }
 
 static void assert_failed(struct asker *asker, int32_t code)
 {
-  (void)g_thread_join(asker->thread);
-  ck_assert_int_eq(asker->rc, -1);
-  ck_assert_msg(asker->err.code == code, "%d %s", asker->err.code, asker->err.detail);
+  double_caller_join(&asker->caller, code);
 }
 
 START_TEST(few_wait_for_a_count_and_the_rest_is_asked_to_come_back)
@@ -90,18 +75,18 @@ START_TEST(few_wait_for_a_count_and_the_rest_is_asked_to_come_back)
 
   double_store_hold(store, DOUBLE_HOLD_LISTS);
   for (uint32_t i = 0; i < MANY; i++)
-    start(&askers[i], FAR_MS);
+    start(&askers[i], DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
   for (; ended < MANY - 5; g_usleep(1000)) {
     ended = 0;
     for (uint32_t i = 0; i < MANY; i++)
-      ended += (uint32_t)g_atomic_int_get(&askers[i].ended);
+      ended += (uint32_t)g_atomic_int_get(&askers[i].caller.ended);
   }
   double_store_hold(store, DOUBLE_HOLD_NONE);
   for (uint32_t i = 0; i < MANY; i++) {
-    (void)g_thread_join(askers[i].thread);
-    refused += askers[i].rc < 0;
-    ck_assert(askers[i].rc == 0 || askers[i].err.code == DG_E_SLOW_DOWN);
+    (void)g_thread_join(askers[i].caller.thread);
+    refused += askers[i].caller.rc < 0;
+    ck_assert(askers[i].caller.rc == 0 || askers[i].caller.err.code == DG_E_SLOW_DOWN);
   }
   ck_assert_uint_eq(refused, MANY - 5);
 }
@@ -112,12 +97,12 @@ START_TEST(a_wait_for_a_count_ends_with_its_own_request)
   struct asker counts = {0}, leaves = {0}, expires = {0}, stays = {0};
 
   double_store_hold(store, DOUBLE_HOLD_LISTS);
-  start(&counts, FAR_MS);
+  start(&counts, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
-  start(&leaves, FAR_MS);
+  start(&leaves, DOUBLE_FAR_MS);
   start(&expires, 50);
-  start(&stays, FAR_MS);
-  __atomic_store_n(&leaves.cancelled, 1, __ATOMIC_RELAXED);
+  start(&stays, DOUBLE_FAR_MS);
+  double_caller_leave(&leaves.caller);
   assert_failed(&leaves, DG_E_CANCELLED);
   assert_failed(&expires, DG_E_TIMEOUT);
   double_store_hold(store, DOUBLE_HOLD_NONE);
@@ -130,15 +115,15 @@ START_TEST(while_one_counts_the_others_get_the_last_result)
 {
   struct asker before = {0}, counts = {0}, meanwhile = {0};
 
-  start(&before, FAR_MS);
+  start(&before, DOUBLE_FAR_MS);
   assert_counted(&before);
   double_store_hold(store, DOUBLE_HOLD_LISTS);
-  start(&counts, FAR_MS);
+  start(&counts, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
   g_usleep(30000); /* that old is the last result, at least */
-  start(&meanwhile, FAR_MS);
+  start(&meanwhile, DOUBLE_FAR_MS);
   assert_counted(&meanwhile);
-  ck_assert(!g_atomic_int_get(&counts.ended));
+  ck_assert(!g_atomic_int_get(&counts.caller.ended));
   ck_assert_uint_ge(meanwhile.usage.age_ms, 30);
   double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_counted(&counts);
@@ -147,17 +132,17 @@ END_TEST
 
 START_TEST(a_request_that_may_come_back_neither_counts_nor_waits_for_a_count)
 {
-  struct asker counts = {0}, early = {.defers = true}, comes_back = {.defers = true};
+  struct asker counts = {0}, early = {.caller = {.defers = true}}, comes_back = {.caller = {.defers = true}};
 
-  start(&early, FAR_MS);
+  start(&early, DOUBLE_FAR_MS);
   assert_failed(&early, DG_E_SLOW_DOWN);
-  ck_assert(early.deferred);
+  ck_assert(early.caller.deferred);
   double_store_hold(store, DOUBLE_HOLD_LISTS);
-  start(&counts, FAR_MS);
+  start(&counts, DOUBLE_FAR_MS);
   double_store_wait_held(store, 1);
-  start(&comes_back, FAR_MS);
+  start(&comes_back, DOUBLE_FAR_MS);
   assert_failed(&comes_back, DG_E_SLOW_DOWN);
-  ck_assert(comes_back.deferred);
+  ck_assert(comes_back.caller.deferred);
   double_store_hold(store, DOUBLE_HOLD_NONE);
   assert_counted(&counts);
 }
