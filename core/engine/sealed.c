@@ -412,6 +412,53 @@ static int sealed_copy(void *self, const struct dg_call *call, const struct dg_i
   return dg_backend_copy(sealed->inner, call, from, validator, to, meta, err);
 }
 
+/* ---- Notes: metadata that has outgrown its place, and as readable --------------------- */
+
+static int sealed_note_put(void *self, const struct dg_call *call, struct dg_slice bucket,
+                           struct dg_slice id, struct dg_slice text, struct dg_error *err)
+{
+  return dg_backend_note_put(((struct dg_sealed *)self)->inner, call, bucket, id, text, err);
+}
+
+static int sealed_note_get(void *self, const struct dg_call *call, struct dg_slice bucket,
+                           struct dg_slice id, char *buffer, size_t *ret_len,
+                           struct dg_error *err)
+{
+  g_autofree char *text = NULL;
+
+  if (dg_backend_note_get(((struct dg_sealed *)self)->inner, call, bucket, id, &text, ret_len,
+                          err) < 0)
+    return -1;
+  memcpy(buffer, text, *ret_len);
+  return 0;
+}
+
+static int sealed_note_remove(void *self, const struct dg_call *call, struct dg_slice bucket,
+                              struct dg_slice id, struct dg_error *err)
+{
+  return dg_backend_note_remove(((struct dg_sealed *)self)->inner, call, bucket, id, err);
+}
+
+/* The storage would speak of sealed bytes. */
+static int sealed_locate_part(void *self, const struct dg_call *call, const struct dg_item *item,
+                              struct dg_slice validator, uint32_t part_no,
+                              struct dg_range *ret_range, struct dg_error *err)
+{
+  struct dg_sealed *sealed = self;
+
+  if (sealed->crypt) {
+    struct dg_meta *meta = dg_meta_new();
+    int rc = dg_backend_head(sealed->inner, call, item, meta, err);
+
+    if (rc == 0 && dg_sealed_is_marked(meta))
+      rc = dg_fail(err, DG_E_UNSUPPORTED, "the object is sealed");
+    dg_meta_unref(meta);
+    if (rc < 0)
+      return -1;
+  }
+  return dg_backend_locate_part(sealed->inner, call, item, validator, part_no, ret_range, err);
+}
+
 static void sealed_destroy(void *self)
 {
   struct dg_sealed *sealed = self;
@@ -423,7 +470,8 @@ static void sealed_destroy(void *self)
 /* What the layer below can do and this one keeps up. */
 static uint64_t caps_of(const struct dg_sealed *sealed)
 {
-  uint64_t caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT;
+  uint64_t caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT |
+                  DG_CAP_NOTES | DG_CAP_LOCATE_PART;
   uint64_t kept = 0;
 
   if (!sealed->seals_writes)
@@ -460,6 +508,10 @@ struct dg_backend *dg_sealed_new(const struct dg_sealed_params *params)
     .lease_renew = sealed_lease_renew,
     .lease_give = sealed_lease_give,
     .lease_list = sealed_lease_list,
+    .note_put = sealed_note_put,
+    .note_get = sealed_note_get,
+    .note_remove = sealed_note_remove,
+    .locate_part = sealed_locate_part,
   };
 
   g_assert(params->crypt || !params->seals_writes);

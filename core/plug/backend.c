@@ -418,3 +418,79 @@ int dg_backend_copy(struct dg_backend *backend, const struct dg_call *call,
                    from->variant, to->variant);
   return CALL(backend, copy, call, from, validator, to, meta, err);
 }
+
+/* ---- Notes --------------------------------------------------------------------------- */
+
+bool dg_backend_note_id_valid(struct dg_slice id)
+{
+  for (size_t i = 0; i < id.len; i++)
+    if (!g_ascii_islower(id.data[i]) && !g_ascii_isdigit(id.data[i]) && id.data[i] != '-')
+      return false;
+  return id.len > 0 && id.len <= DG_NOTE_ID_MAX;
+}
+
+static int check_notes(const struct dg_backend *backend, struct dg_slice bucket,
+                       struct dg_error *err)
+{
+  if (!dg_backend_has(backend, DG_CAP_NOTES))
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s keeps no notes", backend->instance.name);
+  if (bucket.len == 0)
+    return dg_fail(err, DG_E_INTERNAL, "%s: a note without a bucket", backend->instance.name);
+  return 0;
+}
+
+int dg_backend_note_put(struct dg_backend *backend, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice id, struct dg_slice text,
+                        struct dg_error *err)
+{
+  if (check_notes(backend, bucket, err) < 0)
+    return -1;
+  if (!dg_backend_note_id_valid(id) || text.len == 0 || text.len > DG_NOTE_MAX)
+    return dg_fail(err, DG_E_INTERNAL, "%s: a note of %zu bytes, its id has %zu",
+                   backend->instance.name, text.len, id.len);
+  return CALL(backend, note_put, call, bucket, id, text, err);
+}
+
+int dg_backend_note_get(struct dg_backend *backend, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice id, char **ret_text,
+                        size_t *ret_len, struct dg_error *err)
+{
+  g_autofree char *text = NULL;
+  size_t len = 0;
+
+  if (check_notes(backend, bucket, err) < 0)
+    return -1;
+  if (!dg_backend_note_id_valid(id))
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "no note has such an id");
+  text = g_malloc(DG_NOTE_MAX + 1);
+  if (CALL(backend, note_get, call, bucket, id, text, &len, err) < 0)
+    return -1;
+  if (len > DG_NOTE_MAX)
+    return dg_fail(err, DG_E_INTERNAL, "%s: a note of %zu bytes", backend->instance.name, len);
+  text[len] = '\0';
+  *ret_text = g_steal_pointer(&text);
+  *ret_len = len;
+  return 0;
+}
+
+int dg_backend_note_remove(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice id, struct dg_error *err)
+{
+  if (check_notes(backend, bucket, err) < 0)
+    return -1;
+  return dg_backend_note_id_valid(id) ? CALL(backend, note_remove, call, bucket, id, err) : 0;
+}
+
+int dg_backend_locate_part(struct dg_backend *backend, const struct dg_call *call,
+                           const struct dg_item *item, struct dg_slice validator,
+                           uint32_t part_no, struct dg_range *ret_range, struct dg_error *err)
+{
+  if (!dg_backend_has(backend, DG_CAP_LOCATE_PART))
+    return dg_fail(err, DG_E_UNSUPPORTED, "%s knows no parts", backend->instance.name);
+  if (check_item(backend, item, err) < 0)
+    return -1;
+  if (item->variant != DG_VARIANT_PASSTHROUGH)
+    return dg_fail(err, DG_E_INTERNAL, "%s: a part of variant %u", backend->instance.name,
+                   item->variant);
+  return CALL(backend, locate_part, call, item, validator, part_no, ret_range, err);
+}

@@ -104,4 +104,22 @@ int dg_backend_copy(struct dg_backend *backend, const struct dg_call *call,
                     const struct dg_item *from, struct dg_slice validator,
                     const struct dg_item *to, const struct dg_meta *meta, struct dg_error *err);
 
+/* Notes; DG_E_UNSUPPORTED without DG_CAP_NOTES. DG_E_NO_SUCH_KEY of a note that is not
+ * there, or whose id none can have; its removal succeeds. *ret_text: g_free(). */
+int dg_backend_note_put(struct dg_backend *backend, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice id, struct dg_slice text,
+                        struct dg_error *err);
+int dg_backend_note_get(struct dg_backend *backend, const struct dg_call *call,
+                        struct dg_slice bucket, struct dg_slice id, char **ret_text,
+                        size_t *ret_len, struct dg_error *err);
+int dg_backend_note_remove(struct dg_backend *backend, const struct dg_call *call,
+                           struct dg_slice bucket, struct dg_slice id, struct dg_error *err);
+/* [any] Could a note be called so? */
+bool dg_backend_note_id_valid(struct dg_slice id);
+
+/* DG_E_UNSUPPORTED also without DG_CAP_LOCATE_PART. */
+int dg_backend_locate_part(struct dg_backend *backend, const struct dg_call *call,
+                           const struct dg_item *item, struct dg_slice validator,
+                           uint32_t part_no, struct dg_range *ret_range, struct dg_error *err);
+
 #endif

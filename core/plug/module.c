@@ -61,6 +61,10 @@ static const struct {
   {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_complete)},
   {DG_CAP_NATIVE_UPLOAD, "DG_CAP_NATIVE_UPLOAD", OP(dg_backend_ops, upload_abort)},
   {DG_CAP_NATIVE_COPY, "DG_CAP_NATIVE_COPY", OP(dg_backend_ops, copy)},
+  {DG_CAP_NOTES, "DG_CAP_NOTES", OP(dg_backend_ops, note_put)},
+  {DG_CAP_NOTES, "DG_CAP_NOTES", OP(dg_backend_ops, note_get)},
+  {DG_CAP_NOTES, "DG_CAP_NOTES", OP(dg_backend_ops, note_remove)},
+  {DG_CAP_LOCATE_PART, "DG_CAP_LOCATE_PART", OP(dg_backend_ops, locate_part)},
 };
 #undef OP
 

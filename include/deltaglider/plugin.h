@@ -39,6 +39,9 @@
  *   1.4  backends: copies that the storage makes itself (copy, DG_CAP_NATIVE_COPY)
  *   1.5  codes for storage whose own encryption keys fail (DG_E_KMS_*), that refuses
  *        us (DG_E_BACKEND_DENIED), and for others' buckets (DG_E_BUCKET_TAKEN)
+ *   1.6  backends: notes beside the objects (note_put, note_get, note_remove,
+ *        DG_CAP_NOTES), and the parts of what the storage joined (locate_part,
+ *        DG_CAP_LOCATE_PART)
  */
 #ifndef DELTAGLIDER_PLUGIN_H
 #define DELTAGLIDER_PLUGIN_H
@@ -58,7 +61,7 @@ extern "C" {
 #endif
 
 #define DG_ABI_MAJOR 1
-#define DG_ABI_MINOR 5
+#define DG_ABI_MINOR 6
 
 #if defined(__GNUC__)
 #define DG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -312,9 +315,9 @@ struct dg_meta {
                                        cache-control, checksum-crc32, dgx1-sha256 ... */
 };
 
-/* The extension that tells the sizes of a multipart object's parts. It may be
- * long (core/engine/partsizes.h has the form); a backend that has no room for
- * it leaves it out rather than refuse the object. */
+/* The extension that tells the sizes of a multipart object's parts, or names the note
+ * that does (core/engine/partsizes.h has the form). It may be long; a backend that has
+ * no room for it leaves it out rather than refuse the object. */
 #define DG_EXTENSION_PART_SIZES "part-sizes"
 
 #define DG_META_UNMANAGED 1u /* no usable DeltaGlider metadata: served as is, whatever its name. A
@@ -431,6 +434,8 @@ struct dg_host {
 #define DG_CAP_NATIVE_SEAL (UINT64_C(1) << 7) /* the storage can encrypt by itself: seal_natively() */
 #define DG_CAP_NATIVE_UPLOAD (UINT64_C(1) << 8) /* the storage can join parts: upload_*() */
 #define DG_CAP_NATIVE_COPY (UINT64_C(1) << 9)   /* the storage can copy: copy() */
+#define DG_CAP_NOTES (UINT64_C(1) << 10)        /* it keeps notes: note_*() */
+#define DG_CAP_LOCATE_PART (UINT64_C(1) << 11)  /* it may know the parts of an object: locate_part() */
 
 /* One call per entry, in ascending byte order of name. Return non-zero to
  * stop the listing early (not an error). Everything is borrowed. */
@@ -478,6 +483,10 @@ struct dg_lease_row {
 #define DG_LEASE_LAPSED 1u       /* its time is over: whoever held it died, or left it so */
 /* Returns non-zero to stop early (not an error). */
 typedef int32_t (*dg_lease_row_fn)(void *receiver, const struct dg_lease_row *row);
+
+/* A note's id: 1 to so many of [0-9a-z-]; and how long it may be, in bytes. */
+#define DG_NOTE_ID_MAX 64u
+#define DG_NOTE_MAX 65536u
 
 /* An upload's name in the storage; a string, its NUL included. */
 #define DG_UPLOAD_TOKEN_MAX 1024u
@@ -623,6 +632,28 @@ struct dg_backend_ops {
   int (*copy)(void *self, const struct dg_call *call, const struct dg_item *from,
               struct dg_slice validator, const struct dg_item *to, const struct dg_meta *meta,
               struct dg_error *err);
+
+  /* Since 1.6. [worker] DG_CAP_NOTES: small texts of the host's own in a bucket, for
+   * what an object's metadata has no room for. A note is in no listing, keeps no bucket
+   * from being deleted, and goes with it. None needs a lease, and none is ever changed.
+   *
+   * Stores 1..DG_NOTE_MAX bytes, durably, all or nothing. DG_E_NO_SUCH_BUCKET. */
+  int (*note_put)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                  struct dg_slice id, struct dg_slice text, struct dg_error *err);
+  /* buffer: DG_NOTE_MAX bytes of the caller's. DG_E_NO_SUCH_KEY. */
+  int (*note_get)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                  struct dg_slice id, char *buffer, size_t *ret_len, struct dg_error *err);
+  /* Succeeds also when there is none. */
+  int (*note_remove)(void *self, const struct dg_call *call, struct dg_slice bucket,
+                     struct dg_slice id, struct dg_error *err);
+
+  /* Since 1.6. [worker] DG_CAP_LOCATE_PART: which of a passthrough's stored bytes came as
+   * part part_no (1..10000), as far as the storage knows. validator: of the version that
+   * is meant, else DG_E_PRECONDITION_FAILED, or DG_E_NO_SUCH_KEY. DG_E_INVALID_RANGE: it
+   * has no such part. DG_E_UNSUPPORTED: the storage does not tell. */
+  int (*locate_part)(void *self, const struct dg_call *call, const struct dg_item *item,
+                     struct dg_slice validator, uint32_t part_no, struct dg_range *ret_range,
+                     struct dg_error *err);
 };
 #define DG_FOUND_PASSTHROUGH 1u
 #define DG_FOUND_DELTA 2u

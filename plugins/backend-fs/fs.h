@@ -7,6 +7,7 @@
  *   BUCKET/deltaspaces/KEY            passthrough object
  *   BUCKET/deltaspaces/KEY.delta      delta
  *   BUCKET/deltaspaces/DIR/reference.bin
+ *   BUCKET/.dg-notes/ID               notes (notes.h)
  *   .dg-staging/                      whatever is not committed yet
  *   .dg-lock                          flock: one server per root
  *
@@ -35,6 +36,7 @@
  *   fs.bucket.mkdir, fs.bucket.sync, fs.bucket.rename, fs.bucket.rmdir,
  *   fs.bucket.done
  *   fs.relocate.mark, fs.relocate.rename, fs.relocate.done
+ *   fs.note.write, fs.note.rename, fs.note.remove
  *   fs.start.xattr, fs.start.sync, fs.probe */
 #ifndef DG_FS_H
 #define DG_FS_H
@@ -53,6 +55,7 @@
 #define DG_FS_LOCK ".dg-lock"
 #define DG_FS_XATTR_PROBE ".dg_xattr_probe"
 #define DG_FS_DELTASPACES "deltaspaces"
+#define DG_FS_NOTES ".dg-notes"
 #define DG_FS_XATTR_META "user.dg.metadata"
 #define DG_FS_XATTR_NAME "user.dg.name"
 #define DG_FS_BUCKET_LOCKS 64u

@@ -8,6 +8,7 @@
 #include "commit.h"
 #include "item.h"
 #include "list.h"
+#include "notes.h"
 #include "root.h"
 #include "writer.h"
 
@@ -112,10 +113,30 @@ static int op_probe(void *self, const struct dg_call *call, struct dg_error *err
   return dg_fs_check_call(call, err) < 0 ? -1 : dg_fs_probe(self, err);
 }
 
+static int op_note_put(void *self, const struct dg_call *call, struct dg_slice bucket,
+                       struct dg_slice id, struct dg_slice text, struct dg_error *err)
+{
+  return dg_fs_check_call(call, err) < 0 ? -1 : dg_fs_note_put(self, bucket, id, text, err);
+}
+
+static int op_note_get(void *self, const struct dg_call *call, struct dg_slice bucket,
+                       struct dg_slice id, char *buffer, size_t *ret_len, struct dg_error *err)
+{
+  return dg_fs_check_call(call, err) < 0
+           ? -1
+           : dg_fs_note_get(self, bucket, id, buffer, ret_len, err);
+}
+
+static int op_note_remove(void *self, const struct dg_call *call, struct dg_slice bucket,
+                          struct dg_slice id, struct dg_error *err)
+{
+  return dg_fs_check_call(call, err) < 0 ? -1 : dg_fs_note_remove(self, bucket, id, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
-          DG_CAP_VALIDATOR | DG_CAP_LOCAL_FILE,
+          DG_CAP_VALIDATOR | DG_CAP_LOCAL_FILE | DG_CAP_NOTES,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,
@@ -130,6 +151,9 @@ static const struct dg_backend_ops ops = {
   .set_meta = op_set_meta,
   .validate = op_validate,
   .probe = op_probe,
+  .note_put = op_note_put,
+  .note_get = op_note_get,
+  .note_remove = op_note_remove,
 };
 
 static const struct dg_option options[] = {

@@ -18,7 +18,8 @@ static void forget(struct dg_s3_answer *answer)
   g_ptr_array_set_size(meta, 0);
   g_string_truncate(body, 0);
   *answer = (struct dg_s3_answer){
-    .content_length = UINT64_MAX, .total_length = UINT64_MAX, .meta = meta, .body = body};
+    .content_length = UINT64_MAX, .total_length = UINT64_MAX, .first_byte = UINT64_MAX,
+    .last_byte = UINT64_MAX, .meta = meta, .body = body};
 }
 
 void dg_s3_answer_init(struct dg_s3_answer *answer)
@@ -77,10 +78,18 @@ static void take_status(struct dg_s3_answer *answer, struct dg_slice line)
 /* bytes FIRST-LAST/TOTAL, or bytes * /TOTAL */
 static void take_content_range(struct dg_s3_answer *answer, struct dg_slice value)
 {
-  size_t slash = dg_slice_find(value, '/', 0);
+  size_t slash = dg_slice_find(value, '/', 0), space = dg_slice_find(value, ' ', 0);
+  size_t dash = dg_slice_find(value, '-', 0);
 
-  if (slash != SIZE_MAX)
-    (void)dg_slice_to_u64(dg_slice_skip(value, slash + 1), &answer->total_length);
+  if (slash == SIZE_MAX)
+    return;
+  (void)dg_slice_to_u64(dg_slice_skip(value, slash + 1), &answer->total_length);
+  if (space < dash && dash < slash) {
+    (void)dg_slice_to_u64(dg_slice_of(value.data + space + 1, dash - space - 1),
+                          &answer->first_byte);
+    (void)dg_slice_to_u64(dg_slice_of(value.data + dash + 1, slash - dash - 1),
+                          &answer->last_byte);
+  }
 }
 
 static void take_meta(struct dg_s3_answer *answer, struct dg_slice name, struct dg_slice value)

@@ -15,6 +15,7 @@ struct dg_s3_answer {
   long status; /* 0: none came */
   uint64_t content_length; /* UINT64_MAX: not said */
   uint64_t total_length;   /* of a Content-Range; UINT64_MAX: not said */
+  uint64_t first_byte, last_byte; /* the same */
   int64_t last_modified_s, date_s; /* 0: not said */
   uint32_t retry_after_s;
   char etag[136];       /* without quotes; "" if there is none */

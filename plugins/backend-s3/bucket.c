@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "lease.h"
 #include "names.h"
+#include "notes.h"
 #include "pages.h"
 #include "run.h"
 #include "xmlread.h"
@@ -168,15 +169,16 @@ int dg_s3_bucket_create(struct dg_s3 *s3, const struct dg_call *call, struct dg_
   return rc;
 }
 
-/* What one server leaves behind that had others beside it, and now has none. */
-static bool is_lease(const struct dg_s3_entry *entry)
+static bool is_below(const struct dg_s3_entry *entry, const char *prefix)
 {
-  return dg_slice_starts_with(dg_slice_of(entry->name, entry->name_len), DG_SLICE(DG_S3_LEASES));
+  return dg_slice_starts_with(dg_slice_of(entry->name, entry->name_len), dg_slice_str(prefix));
 }
 
-/* DG_E_BUCKET_NOT_EMPTY unless all that is in the bucket are references and old
- * leases, which are appended to names. */
-static int collect_references(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
+/* DG_E_BUCKET_NOT_EMPTY unless all that is in the bucket are references, notes, and
+ * leases of a server that had others beside it and now has none. They are appended to
+ * names. References and leases that other servers may be about to use are the engine's
+ * matter; the note of an object that one of them is storing may go. */
+static int collect_residue(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
                               GPtrArray *names, struct dg_error *err)
 {
   struct dg_s3_pages pages;
@@ -188,14 +190,15 @@ static int collect_references(struct dg_s3 *s3, const struct dg_call *call, stru
     struct dg_slice key;
     uint32_t variant;
 
-    if (!is_lease(entry) &&
+    if (!is_below(entry, DG_S3_LEASES) && !is_below(entry, DG_S3_NOTES) &&
         (!dg_s3_name_parse(dg_slice_of(entry->name, entry->name_len), &key, &variant) ||
          variant != DG_VARIANT_REFERENCE)) {
       rc = dg_fail(err, DG_E_BUCKET_NOT_EMPTY, "bucket '%.*s' holds objects",
                    DG_SLICE_ARG(bucket));
       break;
     }
-    g_ptr_array_add(names, g_strndup(entry->name, entry->name_len));
+    if (!s3->shared || is_below(entry, DG_S3_NOTES))
+      g_ptr_array_add(names, g_strndup(entry->name, entry->name_len));
   }
   dg_s3_pages_end(&pages);
   return rc;
@@ -223,9 +226,8 @@ int dg_s3_bucket_delete(struct dg_s3 *s3, const struct dg_call *call, struct dg_
   int rc = simple(s3, call, "DELETE", bucket, DG_SLICE(""), &answer, err);
 
   dg_s3_answer_clear(&answer);
-  /* References that other servers may be about to use are the engine's matter. */
-  if (rc < 0 && err->code == DG_E_BUCKET_NOT_EMPTY && !s3->shared) {
-    if (collect_references(s3, call, bucket, names, err) < 0 ||
+  if (rc < 0 && err->code == DG_E_BUCKET_NOT_EMPTY) {
+    if (collect_residue(s3, call, bucket, names, err) < 0 ||
         remove_all(s3, call, bucket, names, err) < 0)
       return -1;
     rc = simple(s3, call, "DELETE", bucket, DG_SLICE(""), &answer, err);

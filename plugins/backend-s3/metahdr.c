@@ -244,6 +244,11 @@ int dg_s3_meta_write_plain(const struct dg_meta *meta, const char *upload, GPtrA
   for (uint32_t i = 0; i < meta->extension_count; i++) {
     struct dg_slice name = meta->extensions[i].name;
 
+    if (dg_slice_equal_str(name, DG_EXTENSION_PART_SIZES)) {
+      add(headers, "x-amz-meta-" EXTENSION_PREFIX, name, meta->extensions[i].value);
+      bytes += strlen(EXTENSION_PREFIX) + name.len + meta->extensions[i].value.len;
+      continue;
+    }
     if (!dg_s3_is_kept_header(name))
       return dg_fail(err, DG_E_UNSUPPORTED, "no header of an object is called '%.*s'",
                      DG_SLICE_ARG(name));
@@ -407,6 +412,17 @@ static int read_managed(struct reading *reading, struct dg_slice key_name)
   return read_pairs(reading);
 }
 
+/* The one field of the layout that an object has whose parts the upstream joined. */
+static int add_part_sizes(struct reading *reading)
+{
+  struct dg_slice text = FIRST_OF(reading, EXTENSION_PREFIX DG_EXTENSION_PART_SIZES);
+
+  if (text.len == 0 || !dg_s3_facts_find(reading->facts, DG_S3_UPLOAD_MARK).len)
+    return 0;
+  return reading->host->meta_add_extension(reading->meta, DG_SLICE(DG_EXTENSION_PART_SIZES), text,
+                                           reading->err);
+}
+
 static int read_unmanaged(struct reading *reading)
 {
   const struct dg_s3_facts *facts = reading->facts;
@@ -417,7 +433,8 @@ static int read_unmanaged(struct reading *reading)
     meta->flags |= DG_META_PLAIN;
   meta->file_size = facts->size;
   meta->created_at_s = facts->modified_s;
-  if (set(reading, DG_FIELD_UNMANAGED_ETAG, dg_slice_str(facts->etag)) < 0 ||
+  if (add_part_sizes(reading) < 0 ||
+      set(reading, DG_FIELD_UNMANAGED_ETAG, dg_slice_str(facts->etag)) < 0 ||
       set(reading, DG_FIELD_CONTENT_TYPE, dg_slice_str(facts->content_type)) < 0)
     return -1;
   /* Somebody else's object: its metadata are its own, but for our names. */

@@ -12,8 +12,8 @@
  *   dg-created-ns what dg-created-at cannot hold of the nanoseconds, if any
  *
  * An object that the upstream joined of parts has no digests, so it is unmanaged: its
- * headers and x-amz-meta-NAME are the client's as they are, and dg-upload tells that we
- * stored it.
+ * headers and x-amz-meta-NAME are the client's as they are, dg-upload tells that we
+ * stored it, and dg-ext-part-sizes what its parts are.
  *
  * Read: these, and the older names without `dg-`, `dg-ref-key` and `ref-key`.
  *

@@ -5,6 +5,7 @@
 
 #include "bucket.h"
 #include "conditions.h"
+#include "facts.h"
 #include "item.h"
 #include "lease.h"
 #include "metahdr.h"
@@ -242,4 +243,51 @@ int dg_s3_upload_complete(struct dg_s3 *s3, const struct dg_call *call,
       is_gone(s3, call, item->bucket, name, parsed.id))
     err->code = DG_E_NO_SUCH_UPLOAD;
   return confirm(s3, call, item, name, parsed.mark, was_told, meta, err);
+}
+
+/* ---- Parts of what is there -------------------------------------------------------------- */
+
+static int read_place(const struct dg_s3_answer *answer, struct dg_slice validator,
+                      struct dg_range *ret_range, struct dg_error *err)
+{
+  uint8_t now[DG_S3_VALIDATOR_BYTES];
+  struct dg_s3_facts *facts;
+
+  if (answer->status != 206 || answer->total_length == UINT64_MAX ||
+      answer->last_byte == UINT64_MAX || answer->first_byte > answer->last_byte ||
+      answer->last_byte >= answer->total_length)
+    return dg_fail(err, DG_E_UNSUPPORTED, "upstream does not tell where a part lies");
+  facts = dg_s3_facts_new(answer, answer->total_length);
+  dg_s3_facts_validator(facts, now);
+  dg_s3_facts_unref(facts);
+  if (validator.len != sizeof now || memcmp(validator.data, now, sizeof now) != 0)
+    return dg_fail(err, DG_E_PRECONDITION_FAILED, "upstream has another version");
+  *ret_range = (struct dg_range){answer->first_byte, answer->last_byte - answer->first_byte + 1};
+  return 0;
+}
+
+int dg_s3_locate_part(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                      struct dg_slice validator, uint32_t part_no, struct dg_range *ret_range,
+                      struct dg_error *err)
+{
+  g_autoptr(GString) name = g_string_new(NULL);
+  struct dg_s3_request request;
+  struct dg_s3_answer answer;
+  char number[16];
+  int rc;
+
+  if (!dg_s3_name_append(name, item->key, item->variant))
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "the key is too long for this variant");
+  (void)g_snprintf(number, sizeof number, "%u", part_no);
+  dg_s3_request_init(&request, "HEAD", item->bucket, dg_slice_of(name->str, name->len));
+  dg_s3_request_query(&request, "partNumber", dg_slice_str(number));
+  dg_s3_answer_init(&answer);
+  rc = dg_s3_run(s3, call, &request, &answer, err);
+  if (rc == 0)
+    rc = read_place(&answer, validator, ret_range, err);
+  else if (answer.status == 400) /* a word that it does not know */
+    err->code = DG_E_UNSUPPORTED;
+  dg_s3_request_clear(&request);
+  dg_s3_answer_clear(&answer);
+  return rc;
 }

@@ -24,4 +24,10 @@ int dg_s3_upload_complete(struct dg_s3 *s3, const struct dg_call *call,
 int dg_s3_upload_abort(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                        struct dg_slice token, struct dg_error *err);
 
+/* One HEAD with partNumber. The answer's Content-Range is believed, if it is about the
+ * version that is meant; an upstream that does not know partNumber sends none. */
+int dg_s3_locate_part(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
+                      struct dg_slice validator, uint32_t part_no, struct dg_range *ret_range,
+                      struct dg_error *err);
+
 #endif

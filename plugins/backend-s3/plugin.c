@@ -10,6 +10,7 @@
 #include "lease.h"
 #include "list.h"
 #include "native.h"
+#include "notes.h"
 #include "reader.h"
 #include "s3.h"
 #include "writer.h"
@@ -181,11 +182,36 @@ static int op_copy(void *self, const struct dg_call *call, const struct dg_item 
   return dg_s3_copy(self, call, from, validator, to, meta, err);
 }
 
+static int op_note_put(void *self, const struct dg_call *call, struct dg_slice bucket,
+                       struct dg_slice id, struct dg_slice text, struct dg_error *err)
+{
+  return dg_s3_note_put(self, call, bucket, id, text, err);
+}
+
+static int op_note_get(void *self, const struct dg_call *call, struct dg_slice bucket,
+                       struct dg_slice id, char *buffer, size_t *ret_len, struct dg_error *err)
+{
+  return dg_s3_note_get(self, call, bucket, id, buffer, ret_len, err);
+}
+
+static int op_note_remove(void *self, const struct dg_call *call, struct dg_slice bucket,
+                          struct dg_slice id, struct dg_error *err)
+{
+  return dg_s3_note_remove(self, call, bucket, id, err);
+}
+
+static int op_locate_part(void *self, const struct dg_call *call, const struct dg_item *item,
+                          struct dg_slice validator, uint32_t part_no,
+                          struct dg_range *ret_range, struct dg_error *err)
+{
+  return dg_s3_locate_part(self, call, item, validator, part_no, ret_range, err);
+}
+
 static const struct dg_backend_ops ops = {
   .struct_size = sizeof ops,
   .caps = DG_CAP_PUT_ATOMIC | DG_CAP_DURABLE | DG_CAP_LATE_NAME | DG_CAP_READ_BACK |
           DG_CAP_VALIDATOR | DG_CAP_IF_ABSENT | DG_CAP_NATIVE_SEAL |
-          DG_CAP_NATIVE_UPLOAD | DG_CAP_NATIVE_COPY,
+          DG_CAP_NATIVE_UPLOAD | DG_CAP_NATIVE_COPY | DG_CAP_NOTES | DG_CAP_LOCATE_PART,
   .create = op_create,
   .destroy = op_destroy,
   .bucket_create = op_bucket_create,
@@ -212,6 +238,10 @@ static const struct dg_backend_ops ops = {
   .upload_complete = op_upload_complete,
   .upload_abort = op_upload_abort,
   .copy = op_copy,
+  .note_put = op_note_put,
+  .note_get = op_note_get,
+  .note_remove = op_note_remove,
+  .locate_part = op_locate_part,
 };
 
 #define MIB (INT64_C(1) << 20)

@@ -327,6 +327,55 @@ out:
   end(&upload);
 }
 
+/* The version is that of head(); a storage may not know the parts. */
+static int locate(struct upload *upload, uint32_t part_no, struct dg_range *ret_range,
+                  struct dg_error *err)
+{
+  struct dg_meta *meta = dg_meta_new();
+  int status = dg_backend_head(upload->backend, call, &upload->item, meta, err);
+
+  if (status == 0)
+    status = dg_backend_locate_part(upload->backend, call, &upload->item, meta->validator, part_no,
+                                    ret_range, err);
+  dg_meta_unref(meta);
+  return status;
+}
+
+static void a_part_is_found_or_not_known(struct contract *contract, void *instance)
+{
+  g_autofree uint8_t *data = g_malloc(LARGE + 1000);
+  struct dg_meta *meta = dg_meta_new();
+  struct dg_range range = {1, 1};
+  struct dg_error err = {0};
+  struct upload upload = {0};
+
+  contract_bytes(data, LARGE + 1000, 13);
+  if (begin(contract, &upload, instance, "up/located.bin") < 0 ||
+      send_part(contract, &upload, 0, data, LARGE) < 0 ||
+      send_part(contract, &upload, 1, data + LARGE, 1000) < 0)
+    goto out;
+  if (complete(&upload, meta, &err) < 0) {
+    contract_fail(contract, "complete: %s", err.detail);
+  } else if (locate(&upload, 2, &range, &err) < 0) {
+    if (err.code != DG_E_UNSUPPORTED)
+      contract_fail(contract, "part 2: code %d: %s", err.code, err.detail);
+    else if (range.offset != 1 || range.length != 1)
+      contract_fail(contract, "a failure leaves a range");
+  } else if (range.offset != LARGE || range.length != 1000) {
+    contract_fail(contract, "part 2 has %llu bytes from %llu", (unsigned long long)range.length,
+                  (unsigned long long)range.offset);
+  } else if (locate(&upload, 3, &range, &err) == 0 || err.code != DG_E_INVALID_RANGE) {
+    contract_fail(contract, "part 3 of 2: code %d", err.code);
+  } else if (dg_backend_locate_part(instance, call, &upload.item, DG_SLICE("another version"), 1,
+                                    &range, &err) == 0 ||
+             err.code != DG_E_PRECONDITION_FAILED) {
+    contract_fail(contract, "another version: code %d", err.code);
+  }
+out:
+  dg_meta_unref(meta);
+  end(&upload);
+}
+
 static const struct contract_case cases[] = {
   {"parts in any order become an object", parts_in_any_order_become_an_object,
    DG_CAP_NATIVE_UPLOAD},
@@ -336,6 +385,8 @@ static const struct contract_case cases[] = {
   {"parts that are not there are refused", parts_that_are_not_there_are_refused,
    DG_CAP_NATIVE_UPLOAD},
   {"an aborted upload leaves nothing", an_aborted_upload_leaves_nothing, DG_CAP_NATIVE_UPLOAD},
+  {"a part is found or not known", a_part_is_found_or_not_known,
+   DG_CAP_NATIVE_UPLOAD | DG_CAP_LOCATE_PART},
 };
 
 static const struct contract_case outlives = {"an upload outlives the instance",

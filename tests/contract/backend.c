@@ -828,6 +828,7 @@ void contract_backend(struct contract *contract)
   contract_backend_list(contract, backend);
   contract_backend_lease(contract);
   contract_backend_copy(contract, backend);
+  contract_backend_notes(contract, backend);
   contract_backend_upload(contract, &backend);
   if (backend)
     contract_run(contract, &durable_case, &backend, dg_backend_has(backend, DG_CAP_DURABLE));

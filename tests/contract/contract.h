@@ -61,6 +61,7 @@ void contract_backend_list(struct contract *contract, void *backend);
 /* Makes another instance: *backend is NULL if that fails. */
 struct dg_backend;
 void contract_backend_copy(struct contract *contract, struct dg_backend *backend);
+void contract_backend_notes(struct contract *contract, struct dg_backend *backend);
 void contract_backend_upload(struct contract *contract, struct dg_backend **backend);
 /* With instances of its own, in the bucket of the others. */
 void contract_backend_lease(struct contract *contract);
