@@ -219,7 +219,7 @@ static int assemble_native(struct dg_engine *engine, const struct dg_call *call,
 {
   if (check_full_object(plan, err) < 0 ||
       dg_native_complete(engine, call, put_request, plan->upload, plan->parts,
-                         plan->request->part_count, ret_result, err) < 0)
+                         plan->request->part_count, plan->part_sizes, ret_result, err) < 0)
     return -1;
   ret_result->checksum_kind = plan->upload->checksum_kind;
   (void)g_strlcpy(ret_result->checksum_base64, plan->checksum_text,

@@ -8,6 +8,7 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/leases.h"
+#include "core/engine/partnotes.h"
 #include "core/engine/quota.h"
 #include "core/engine/space.h"
 #include "core/engine/spool.h"
@@ -131,10 +132,12 @@ static int remove_object(struct dg_engine *engine, const struct dg_route *route,
                          const struct dg_found *found, struct dg_error *err)
 {
   struct dg_quota_change change;
+  struct dg_note_change notes;
   int rc;
 
   if (dg_quota_begin(engine, call, route, bucket, key, found, (struct dg_use){0}, &change, err) < 0)
     return -1;
+  dg_part_notes_begin(engine, call, route, bucket, key, found, /* new_id= */ NULL, &notes);
   dg_metacache_write_begin(engine->metacache, dg_slice_str(route->bucket), key);
   /* The older one first: a crash in between must not bring it back. */
   rc = remove_variant(route, call, key, found->hidden, err);
@@ -142,6 +145,7 @@ static int remove_object(struct dg_engine *engine, const struct dg_route *route,
     rc = remove_variant(route, call, key, found->meta, err);
   dg_quota_end(&change, rc == 0);
   dg_metacache_write_end(engine->metacache, dg_slice_str(route->bucket), key);
+  dg_part_notes_end(&notes, /* now= */ NULL, rc == 0);
   return rc;
 }
 

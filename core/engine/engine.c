@@ -11,6 +11,7 @@
 #include "core/engine/changeovers.h"
 #include "core/engine/encode.h"
 #include "core/engine/leases.h"
+#include "core/engine/partnotes.h"
 #include "core/engine/quota.h"
 #include "core/engine/spoolbudget.h"
 #include "core/engine/upload.h"
@@ -50,6 +51,7 @@ int dg_engine_new(const struct dg_engine_params *params, struct dg_engine **ret_
     snapshot->spool_max_bytes, snapshot->spool_acquire_timeout_s * 1000,
     MAX(params->worker_count / SPOOL_WAITERS_SHARE, 1));
   engine->state_dir = g_build_filename(snapshot->state_dir, "uploads", NULL);
+  engine->notes = dg_part_notes_new(snapshot->state_dir);
   engine->locks = dg_lock_table_new();
   engine->changeovers = dg_changeovers_new();
   engine->metacache = dg_metacache_new(snapshot->metadata_cache_bytes, body_bytes);
@@ -100,6 +102,7 @@ void dg_engine_free(struct dg_engine *engine)
   dg_metacache_free(engine->metacache);
   dg_changeovers_free(engine->changeovers);
   dg_lock_table_free(engine->locks);
+  dg_part_notes_free(engine->notes);
   g_free(engine->cache_dir);
   dg_spool_budget_free(engine->spool_budget);
   g_free(engine->spool_dir);

@@ -82,8 +82,8 @@ bool dg_view_is_unused(const struct dg_view *view);
 /* Before a codec is freed: forgets the references it prepared. Nobody uses it. [startup] */
 void dg_engine_forget_codec(struct dg_engine *engine, const struct dg_codec *codec);
 
-/* Expires idle multipart uploads and old replay records; call it once in a
- * while (multipart_sweep_interval_s). [worker] */
+/* Expires idle multipart uploads and old replay records, removes notes that crashes
+ * left beside objects; call it once in a while (multipart_sweep_interval_s). [worker] */
 void dg_engine_sweep(struct dg_engine *engine);
 
 /* ---- Objects: reading ----------------------------------------------------- */
@@ -102,8 +102,15 @@ void dg_object_info_clear(struct dg_object_info *info);
 
 /* Part part_no (from 1) of the object as a range of its bytes. An object that
  * is no multipart object has one part. DG_E_INVALID_RANGE when there is no such
- * part, DG_E_NOT_IMPLEMENTED when the sizes of the parts were not recorded. [any] */
+ * part, DG_E_NOT_IMPLEMENTED when the metadata do not tell. [any] */
 int dg_object_part_range(const struct dg_object_info *info, uint32_t part_no,
+                         struct dg_range *ret_range, struct dg_error *err);
+/* The same, and what lies beside the object or only the storage knows is asked for. Then
+ * DG_E_NOT_IMPLEMENTED means that nobody knows; DG_E_NO_SUCH_KEY: the object is another
+ * one by now, look at it again. Good within dg_get_request.resolve. [worker] */
+int dg_engine_part_range(struct dg_engine *engine, const struct dg_call *call,
+                         struct dg_slice bucket, struct dg_slice key,
+                         const struct dg_object_info *info, uint32_t part_no,
                          struct dg_range *ret_range, struct dg_error *err);
 
 /* The stored checksum: base64 of kind ret_kind, with "-N" after a composite

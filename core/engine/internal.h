@@ -25,6 +25,7 @@
 struct dg_changeovers;
 struct dg_crew;
 struct dg_leases;
+struct dg_part_notes;
 struct dg_upload_table;
 struct dg_route_cache;
 struct dg_usage_cache;
@@ -51,6 +52,7 @@ struct dg_engine {
   struct dg_verified *verified;
   struct dg_crew *crew; /* computes digests beside the workers */
   struct dg_quota *quota;
+  struct dg_part_notes *notes;
   struct dg_upload_table *uploads;
 };
 

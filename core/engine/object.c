@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/hex.h"
+#include "core/engine/partnotes.h"
 #include "core/engine/partsizes.h"
 
 #include "common/banned.h"
@@ -124,7 +125,7 @@ int dg_object_part_range(const struct dg_object_info *info, uint32_t part_no,
   if (part_no == 0 || part_no > info->part_count)
     return dg_fail(err, DG_E_INVALID_RANGE, "part %u of an object of %u parts", part_no,
                    info->part_count);
-  if (sizes.len == 0)
+  if (sizes.len == 0 || dg_part_sizes_are_elsewhere(sizes))
     return dg_fail(err, DG_E_NOT_IMPLEMENTED,
                    "The sizes of this object's %u parts were not recorded. Read it by Range.",
                    info->part_count);

@@ -14,9 +14,9 @@
  *     runs    each S bits of (size - smallest) and C bits of (count - 1), the
  *             highest bit first, one after the other; zeros fill the last byte
  *
- * 10 000 sizes that differ by a few MiB take 38 KiB so. Where the storage has
- * no room for it the extension is left out, and only partNumber fails.
- * Thread: [any]. */
+ * 10 000 sizes that differ by a few MiB take 38 KiB so. What is long goes into a note
+ * beside the object, and the extension is "@ID" then: partnotes.h. Where neither has
+ * room it is left out, and only partNumber fails. Thread: [any]. */
 #ifndef DG_CORE_ENGINE_PARTSIZES_H
 #define DG_CORE_ENGINE_PARTSIZES_H
 

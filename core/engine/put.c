@@ -18,6 +18,7 @@
 #include "common/fault.h"
 #include "common/hex.h"
 #include "core/engine/changeovers.h"
+#include "core/engine/partnotes.h"
 #include "core/engine/quota.h"
 #include "core/engine/space.h"
 #include "core/engine/spool.h"
@@ -36,6 +37,7 @@ static void put_free(struct dg_put *put)
   g_free(put->key_text);
   g_free(put->multipart_etag);
   g_free(put->part_sizes);
+  g_free(put->note_id);
   g_free(put->checksum_text);
   g_free(put);
 }
@@ -138,6 +140,8 @@ void dg_put_set_extra(struct dg_put *put, const struct dg_put_extra *extra)
 {
   put->multipart_etag = dg_slice_dup(extra->multipart_etag);
   put->part_sizes = dg_slice_dup(extra->part_sizes);
+  if (dg_part_note_needed(&put->route, extra->part_sizes, put->client_meta))
+    put->note_id = g_uuid_string_random();
   put->checksum_kind = extra->checksum_kind;
   put->checksum_text = dg_slice_dup(extra->checksum_text);
 }
@@ -246,6 +250,17 @@ static int add_checksum(struct dg_meta *meta, const struct dg_put *put, struct d
                                dg_slice_str(text), err);
 }
 
+/* The sizes themselves, or which note they are in. */
+static int add_part_sizes(struct dg_meta *meta, const struct dg_put *put, struct dg_error *err)
+{
+  g_autofree char *name = put->note_id ? g_strconcat("@", put->note_id, NULL) : NULL;
+
+  return put->part_sizes
+           ? dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES),
+                                   dg_slice_str(name ? name : put->part_sizes), err)
+           : 0;
+}
+
 struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err)
 {
   const struct dg_meta *client = put->client_meta;
@@ -261,8 +276,7 @@ struct dg_meta *dg_put_build_meta(const struct dg_put *put, struct dg_error *err
       dg_put_add_client_pairs(meta, client, err) < 0 || add_checksum(meta, put, err) < 0 ||
       (put->multipart_etag &&
        dg_meta_set(meta, DG_FIELD_MULTIPART_ETAG, dg_slice_str(put->multipart_etag), err) < 0) ||
-      (put->part_sizes && dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES),
-                                                dg_slice_str(put->part_sizes), err) < 0)) {
+      add_part_sizes(meta, put, err) < 0) {
     dg_meta_unref(meta);
     return NULL;
   }
@@ -402,6 +416,33 @@ static int store(struct dg_put *put, struct dg_meta *meta, struct dg_space *spac
   return rc;
 }
 
+/* The note lies there before the object that names it. */
+static int write_note(struct dg_put *put, struct dg_error *err)
+{
+  if (!put->note_id ||
+      dg_part_note_write(put->engine, put->call, &put->route, dg_slice_str(put->note_id),
+                         dg_slice_str(put->part_sizes), err) == 0)
+    return 0;
+  return put->ready && put->ready->needs_note ? -1 : 0;
+}
+
+static int store_noted(struct dg_put *put, struct dg_meta *meta, const struct dg_found *found,
+                       struct dg_space *space, struct dg_put_result *result, struct dg_error *err)
+{
+  struct dg_note_change notes;
+  int rc;
+
+  dg_part_notes_begin(put->engine, put->call, &put->route, put->bucket, put->key, found,
+                      put->note_id, &notes);
+  rc = write_note(put, err);
+  if (rc == 0)
+    rc = store(put, meta, space, result, err);
+  if (rc == 0)
+    rc = remove_other(put, found, result->variant, err);
+  dg_part_notes_end(&notes, meta, rc == 0);
+  return rc;
+}
+
 /* *ret_switch: nothing was done, it takes the other right (dg_put_prepare_delta()). */
 static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_space *space,
                          bool may_share, struct dg_put_result *result, bool *ret_switch,
@@ -427,9 +468,7 @@ static int commit_locked(struct dg_put *put, struct dg_meta *meta, struct dg_spa
     goto out;
   dg_put_set_created(meta, &found);
   dg_metacache_write_begin(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
-  rc = store(put, meta, space, result, err);
-  if (rc == 0)
-    rc = remove_other(put, &found, result->variant, err);
+  rc = store_noted(put, meta, &found, space, result, err);
   dg_quota_end(&change, rc == 0);
   dg_metacache_write_end(put->engine->metacache, dg_slice_str(put->route.bucket), put->key);
 out:
@@ -486,6 +525,8 @@ int dg_engine_put_ready(struct dg_engine *engine, const struct dg_call *call,
   if (!put)
     return -1;
   put->ready = ready;
+  put->part_sizes = g_strdup(ready->part_sizes);
+  put->note_id = g_strdup(ready->note_id);
   put->size_bytes = request->size_bytes;
   meta = ready->meta ? dg_meta_ref(ready->meta) : dg_meta_new();
   rc = commit(put, meta, ret_result, err);

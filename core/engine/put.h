@@ -29,6 +29,9 @@ struct dg_put_ready {
                struct dg_put_result *result, struct dg_error *err);
   void *receiver;
   struct dg_meta *meta; /* unshared; NULL: an empty one */
+  /* Sizes of parts that go into the note note_id before store(); NULL: they need none. */
+  const char *part_sizes, *note_id;
+  bool needs_note; /* fails without it */
 };
 /* [worker] A whole put: the request's size and check count, and its meta does not. Fails
  * also when an older variant cannot be removed: without digests of its own the object's
@@ -88,6 +91,7 @@ struct dg_put {
   const struct dg_put_ready *ready; /* NULL: the bytes come through here */
   /* From multipart. */
   char *multipart_etag, *part_sizes, *checksum_text;
+  char *note_id;            /* NULL, or where part_sizes go: partnotes.h */
   uint32_t checksum_kind;
 };
 

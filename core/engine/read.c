@@ -529,7 +529,8 @@ static int get_once(struct dg_engine *engine, const struct dg_call *call,
   range = (struct dg_range){0, info.size_bytes};
   if (request->resolve && request->resolve(request->receiver, &info, &range, err) < 0) {
     dg_object_info_clear(&info);
-    *ret_refused = !look->unconfirmed || is_confirmed(call, look, look->meta);
+    *ret_refused = err->code != DG_E_NO_SUCH_KEY &&
+                   (!look->unconfirmed || is_confirmed(call, look, look->meta));
     return *ret_refused ? -1 : dg_fail(err, DG_E_NO_SUCH_KEY, "the object changed meanwhile");
   }
   g_assert(range.offset <= info.size_bytes && range.length <= info.size_bytes - range.offset);

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/hex.h"
+#include "core/engine/partnotes.h"
 #include "core/engine/uploadnative.h"
 
 #include "common/banned.h"
@@ -55,6 +56,7 @@ void dg_upload_unref(struct dg_upload *upload)
   g_free(upload->native.backend);
   g_free(upload->native.bucket);
   g_free(upload->native.token);
+  g_free(upload->native.part_sizes);
   g_hash_table_unref(upload->native.busy);
   g_free(upload);
 }
@@ -541,6 +543,7 @@ void dg_engine_sweep(struct dg_engine *engine)
 {
   dg_upload_drop_recover(engine->uploads, engine, /* is_start= */ false);
   sweep(engine->uploads, /* is_start= */ false);
+  dg_part_notes_sweep(engine);
 }
 
 /* ---- Listing ---------------------------------------------------------------------------------- */

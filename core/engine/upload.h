@@ -76,6 +76,7 @@ struct dg_upload {
   uint64_t file_bytes; /* of the parts that are files: their room, below */
   struct {
     enum dg_native_state state;
+    char *part_sizes; /* what the object will tell of its parts (partnotes.h); NULL: nothing */
     char *backend, *bucket, *token; /* once BEGUN, constant */
     GHashTable *busy; /* numbers of parts that the storage is taking just now: a set */
   } native;

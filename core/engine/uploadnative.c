@@ -7,6 +7,7 @@
 #include "common/hex.h"
 #include "common/oserror.h"
 #include "core/engine/callwait.h"
+#include "core/engine/partnotes.h"
 
 #include "common/banned.h"
 
@@ -29,7 +30,8 @@ static bool is_at(const struct dg_upload *upload, const struct dg_route *route)
 }
 
 static int ask_storage(const struct dg_call *call, const struct dg_route *route,
-                       const struct dg_upload *upload, char **ret_token, struct dg_error *err)
+                       const struct dg_upload *upload, const char *part_sizes, char **ret_token,
+                       struct dg_error *err)
 {
   struct dg_item item =
     dg_route_item(route, dg_slice_str(upload->key), DG_VARIANT_PASSTHROUGH);
@@ -40,6 +42,9 @@ static int ask_storage(const struct dg_call *call, const struct dg_route *route,
   meta->variant = DG_VARIANT_PASSTHROUGH;
   if (rc == 0)
     rc = dg_put_add_client_pairs(meta, upload->meta, err);
+  if (rc == 0 && part_sizes)
+    rc = dg_meta_add_extension(meta, DG_SLICE(DG_EXTENSION_PART_SIZES), dg_slice_str(part_sizes),
+                               err);
   if (rc == 0)
     rc = dg_backend_upload_begin(route->backend, call, &item, meta, ret_token, err);
   dg_meta_unref(meta);
@@ -58,7 +63,7 @@ static void drop_token(const struct dg_call *call, const struct dg_route *route,
 
 /* With upload->mutex; the storage has begun. token is transferred on success. */
 static int keep_locked(struct dg_upload *upload, const struct dg_route *route, char *token,
-                       struct dg_error *err)
+                       const char *part_sizes, struct dg_error *err)
 {
   int number = dg_fault("engine.native.begin");
 
@@ -69,18 +74,23 @@ static int keep_locked(struct dg_upload *upload, const struct dg_route *route, c
   upload->native.backend = g_strdup(dg_backend_name(route->backend));
   upload->native.bucket = g_strdup(route->bucket);
   upload->native.token = token;
+  upload->native.part_sizes = g_strdup(part_sizes);
   if (dg_upload_save_native(upload, err) == 0)
     return 0;
   g_clear_pointer(&upload->native.backend, g_free);
   g_clear_pointer(&upload->native.bucket, g_free);
+  g_clear_pointer(&upload->native.part_sizes, g_free);
   upload->native.token = NULL;
   return -1;
 }
 
-/* The state is BEGINNING, and ours to change. */
+/* The state is BEGINNING, and ours to change. part_bytes: of the first part, which most
+ * clients make as large as all others but the last. */
 static int begin(const struct dg_call *call, const struct dg_route *route,
                  struct dg_upload *upload, uint64_t part_bytes, struct dg_error *err)
 {
+  g_autofree char *part_sizes =
+    dg_backend_has(route->backend, DG_CAP_NOTES) ? dg_part_guess_new(part_bytes) : NULL;
   enum dg_native_state next = DG_NATIVE_UNDECIDED;
   char *token = NULL;
   int rc;
@@ -89,7 +99,7 @@ static int begin(const struct dg_call *call, const struct dg_route *route,
     next = DG_NATIVE_NEVER;
     rc = 0;
   } else {
-    rc = ask_storage(call, route, upload, &token, err);
+    rc = ask_storage(call, route, upload, part_sizes, &token, err);
     if (rc < 0 && err->code == DG_E_UNSUPPORTED) {
       next = DG_NATIVE_NEVER;
       rc = 0;
@@ -97,7 +107,7 @@ static int begin(const struct dg_call *call, const struct dg_route *route,
   }
   g_mutex_lock(&upload->mutex);
   if (token) {
-    rc = keep_locked(upload, route, token, err);
+    rc = keep_locked(upload, route, token, part_sizes, err);
     if (rc == 0)
       next = DG_NATIVE_BEGUN;
   }
@@ -335,16 +345,42 @@ static int send_files(struct dg_engine *engine, const struct dg_call *call,
   return rc;
 }
 
+/* What the object will tell of its parts is fixed: is it true without a note? If it is
+ * not, may a reader see that? */
+static void judge_guess(const struct dg_upload *upload, const struct dg_part *parts,
+                        uint32_t count, bool *ret_true, bool *ret_plausible)
+{
+  struct dg_slice text =
+    dg_slice_str(upload->native.part_sizes ? upload->native.part_sizes : "");
+  uint64_t size_bytes = 0;
+  struct dg_range range;
+
+  for (uint32_t i = 0; i < count; i++)
+    size_bytes += parts[i].size_bytes;
+  *ret_true = *ret_plausible = true;
+  for (uint32_t i = 0; i < count && *ret_true; i++) {
+    *ret_plausible = dg_part_guess_find(text, count, i + 1, size_bytes, &range);
+    *ret_true = *ret_plausible && range.length == parts[i].size_bytes;
+  }
+}
+
 int dg_native_complete(struct dg_engine *engine, const struct dg_call *call,
                        const struct dg_put_request *request, struct dg_upload *upload,
-                       struct dg_part *parts, uint32_t count, struct dg_put_result *ret_result,
-                       struct dg_error *err)
+                       struct dg_part *parts, uint32_t count, const char *part_sizes,
+                       struct dg_put_result *ret_result, struct dg_error *err)
 {
   struct joining joining = {upload, parts, count};
   struct dg_put_ready ready = {.store = join_parts, .receiver = &joining};
+  bool is_true, is_plausible;
 
   if (send_files(engine, call, upload, parts, count, err) < 0)
     return -1;
+  judge_guess(upload, parts, count, &is_true, &is_plausible);
+  if (!is_true && upload->native.part_sizes) {
+    ready.part_sizes = part_sizes;
+    ready.note_id = dg_part_note_id_in(dg_slice_str(upload->native.part_sizes)).data;
+    ready.needs_note = is_plausible;
+  }
   return dg_engine_put_ready(engine, call, request, &ready, ret_result, err);
 }
 

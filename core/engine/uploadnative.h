@@ -32,11 +32,12 @@ int dg_native_part_commit(struct dg_native_part *part, struct dg_part *row, stru
 void dg_native_part_free(struct dg_native_part *part); /* aborts it if need be; NULL is fine */
 
 /* Joins the parts (some of which may still be files; their tags are filled in) under
- * the object's lock, with the request's check. */
+ * the object's lock, with the request's check. part_sizes: all of theirs, as
+ * partsizes.h has them. */
 int dg_native_complete(struct dg_engine *engine, const struct dg_call *call,
                        const struct dg_put_request *request, struct dg_upload *upload,
-                       struct dg_part *parts, uint32_t count, struct dg_put_result *ret_result,
-                       struct dg_error *err);
+                       struct dg_part *parts, uint32_t count, const char *part_sizes,
+                       struct dg_put_result *ret_result, struct dg_error *err);
 
 /* Drops what the storage has of it; success if there is nothing. */
 int dg_native_drop(struct dg_engine *engine, const struct dg_call *call, struct dg_upload *upload,

@@ -306,10 +306,13 @@ int dg_upload_save_done(struct dg_upload *upload, struct dg_error *err)
 int dg_upload_save_native(struct dg_upload *upload, struct dg_error *err)
 {
   return save_json(upload->dir, "native.json",
-                   json_pack("{s:i, s:o, s:o, s:o}", "version", 1, "backend",
+                   json_pack("{s:i, s:o, s:o, s:o, s:o}", "version", 1, "backend",
                              text_to_json(dg_slice_str(upload->native.backend)), "bucket",
                              text_to_json(dg_slice_str(upload->native.bucket)), "token",
-                             text_to_json(dg_slice_str(upload->native.token))),
+                             text_to_json(dg_slice_str(upload->native.token)), "part-sizes",
+                             text_to_json(dg_slice_str(upload->native.part_sizes
+                                                         ? upload->native.part_sizes
+                                                         : ""))),
                    err);
 }
 
@@ -326,12 +329,14 @@ static void load_native(struct dg_upload *upload, GPtrArray *arena)
   struct dg_slice backend = text_of_json(json_object_get(document, "backend"), arena);
   struct dg_slice bucket = text_of_json(json_object_get(document, "bucket"), arena);
   struct dg_slice token = text_of_json(json_object_get(document, "token"), arena);
+  struct dg_slice sizes = text_of_json(json_object_get(document, "part-sizes"), arena);
 
   if (backend.len && bucket.len && token.len) {
     upload->native.state = DG_NATIVE_BEGUN;
     upload->native.backend = dg_slice_dup(backend);
     upload->native.bucket = dg_slice_dup(bucket);
     upload->native.token = dg_slice_dup(token);
+    upload->native.part_sizes = sizes.len ? dg_slice_dup(sizes) : NULL;
   }
   json_decref(document);
 }

@@ -14,6 +14,8 @@
 
 #include "common/banned.h"
 
+#define HEAD_ATTEMPTS 4
+
 /* What a request asks of an object, decided on its metadata. */
 struct selection {
   struct dg_exchange *x;
@@ -21,6 +23,8 @@ struct selection {
   struct dg_range range;
   uint64_t size_bytes;
   bool part; /* by partNumber */
+  bool on_loop;    /* nothing may be asked for */
+  bool put_off;    /* something would have had to be: a worker is to decide */
   bool seen; /* info below is what the decision was made on */
   char etag[80];
   int64_t last_modified_s;
@@ -54,7 +58,13 @@ static int select_part(struct selection *s, const struct dg_object_info *info, s
     return -1;
   if (dg_slice_present(dg_op_header(s->x, "range")))
     return dg_fail(err, DG_E_INVALID_REQUEST, "Range and partNumber exclude each other");
-  if (dg_object_part_range(info, (uint32_t)part_no, &s->range, err) < 0)
+  if (s->on_loop && dg_object_part_range(info, (uint32_t)part_no, &s->range, err) < 0) {
+    s->put_off = err->code == DG_E_NOT_IMPLEMENTED;
+    return -1;
+  }
+  if (!s->on_loop &&
+      dg_engine_part_range(s->x->server->engine, &s->x->call, s->x->target.bucket,
+                           s->x->target.key, info, (uint32_t)part_no, &s->range, err) < 0)
     return -1;
   s->part = true;
   s->status = 206;
@@ -152,7 +162,7 @@ static int refuse_request(const struct dg_exchange *x, struct dg_error *err)
 static int cached_fast(struct dg_exchange *x)
 {
   struct dg_object_info info = {0};
-  struct selection s = {.x = x};
+  struct selection s = {.x = x, .on_loop = true};
   struct dg_error err = {0};
   struct dg_range range;
   GBytes *body = NULL;
@@ -162,7 +172,7 @@ static int cached_fast(struct dg_exchange *x)
     return 0;
   range = (struct dg_range){0, info.size_bytes};
   if (resolve(&s, &info, &range, &err) < 0) {
-    if (refuse(x, &s, &err) < 0)
+    if (!s.put_off && refuse(x, &s, &err) < 0)
       dg_respond_error(x, &err);
   } else {
     object_head(x, &s, &info);
@@ -178,7 +188,7 @@ static int cached_fast(struct dg_exchange *x)
     g_bytes_unref(body);
   selection_clear(&s);
   dg_object_info_clear(&info);
-  return 1;
+  return !s.put_off;
 }
 
 static int get_finish(struct dg_exchange *x, struct dg_error *err)
@@ -214,18 +224,20 @@ const struct dg_handler dg_op_get_object = {
 
 /* ---- HEAD --------------------------------------------------------------------- */
 
-static int head_finish(struct dg_exchange *x, struct dg_error *err)
+/* Where a part lies may be asked of an object that is another one by then: *ret_again. */
+static int head_once(struct dg_exchange *x, bool *ret_again, struct dg_error *err)
 {
   struct dg_object_info info = {0};
   struct selection s = {.x = x};
   struct dg_range range;
   int result = 0;
 
-  if (refuse_request(x, err) < 0 ||
-      dg_engine_head(x->server->engine, &x->call, x->target.bucket, x->target.key, &info, err) < 0)
+  *ret_again = false;
+  if (dg_engine_head(x->server->engine, &x->call, x->target.bucket, x->target.key, &info, err) < 0)
     return -1;
   range = (struct dg_range){0, info.size_bytes};
   if (resolve(&s, &info, &range, err) < 0) {
+    *ret_again = err->code == DG_E_NO_SUCH_KEY;
     result = refuse(x, &s, err);
   } else {
     object_head(x, &s, &info);
@@ -233,6 +245,20 @@ static int head_finish(struct dg_exchange *x, struct dg_error *err)
   }
   selection_clear(&s);
   dg_object_info_clear(&info);
+  return result;
+}
+
+static int head_finish(struct dg_exchange *x, struct dg_error *err)
+{
+  bool again = true;
+  int result = -1;
+
+  if (refuse_request(x, err) < 0)
+    return -1;
+  for (int attempt = 0; again && attempt < HEAD_ATTEMPTS; attempt++)
+    result = head_once(x, &again, err);
+  if (again)
+    err->code = DG_E_UNAVAILABLE;
   return result;
 }
 

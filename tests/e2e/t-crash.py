@@ -55,8 +55,8 @@ def mass_delete(keys):
     return operation
 
 
-def upload(server, key, pieces):
-    answer = call(server, "POST", key, query={"uploads": ""})
+def upload(server, key, pieces, headers=None):
+    answer = call(server, "POST", key, query={"uploads": ""}, headers=headers)
     id_ = re.search(rb"<UploadId>(\w+)<", answer.body).group(1).decode()
     tags = [call(server, "PUT", key, piece,
                  query={"uploadId": id_, "partNumber": str(number)}).headers["ETag"]
@@ -87,11 +87,21 @@ def multipart(key, pieces):
 class Scenario:
     """before: objects of the store, in order. operation: what is killed.
     after: the objects it changes, None for gone. open_upload: key and pieces of
-    an upload that stands open when the operation begins."""
+    an upload that stands open when the operation begins. notes: objects of before that
+    come in parts whose sizes need a note beside them."""
 
-    def __init__(self, name, before, operation, after, open_upload=None):
+    def __init__(self, name, before, operation, after, open_upload=None, notes=()):
         self.name, self.before, self.operation = name, before, operation
-        self.after, self.open_upload = after, open_upload
+        self.after, self.open_upload, self.notes = after, open_upload, notes
+
+
+LONG_METADATA = {"x-amz-meta-long": "x" * 700}  # beside it only few sizes have room
+
+
+def uneven(data, count=24):
+    """The data in parts of different sizes."""
+    cuts = [len(data) * n * n // (count * count) for n in range(count + 1)]
+    return [data[a:b] for a, b in zip(cuts, cuts[1:])]
 
 
 def scenarios(seed):
@@ -128,6 +138,13 @@ def scenarios(seed):
                    {"d/p.bin": v[2] + small}, ("d/p.bin", [v[2], small]))
     yield Scenario("a whole upload", siblings, multipart("d/whole.bin", [v[2], small]),
                    {"d/whole.bin": v[2] + small})
+    yield Scenario("completing an upload with a note over another", [("n.bin", v[1])],
+                   complete("n.bin"), {"n.bin": v[2]},
+                   ("n.bin", uneven(v[2]), LONG_METADATA), ["n.bin"])
+    yield Scenario("a plain overwrite of an object with a note", [("n.bin", v[1])],
+                   put("n.bin", small), {"n.bin": small}, notes=["n.bin"])
+    yield Scenario("deleting an object with a note", [("n.zip", v[1])], delete("n.zip"),
+                   {"n.zip": None}, notes=["n.zip"])
     yield Scenario("a key beside a folder of its name", siblings + [("x/y.zip", v[1])],
                    put("x", small), {"x": small})
     yield Scenario("a folder beside a key of its name", siblings + [("x", small)],
@@ -142,7 +159,12 @@ def prepare(scenario):
     notes = {}
     same(call(server, "PUT").status, 200)
     for key, data in scenario.before:
-        same(call(server, "PUT", key, data).status, 200)
+        if key in scenario.notes:
+            notes["upload"] = upload(server, key, uneven(data), LONG_METADATA)
+            assert complete(key)(server, notes)
+            assert [path for path in server.files() if "/.dg-notes/" in path], "no note"
+        else:
+            same(call(server, "PUT", key, data).status, 200)
     if scenario.open_upload:
         notes["upload"] = upload(server, *scenario.open_upload)
     same(server.stop(), 0)
@@ -231,6 +253,29 @@ def verify(server, scenario, acknowledged, what):
     return states
 
 
+def notes_left(server):
+    """Notes, and what is still to be done about them."""
+    pending = os.path.join(server.root, "state", "notes")
+    return [path for path in server.files() if "/.dg-notes/" in path] + \
+        (os.listdir(pending) if os.path.isdir(pending) else [])
+
+
+def check_notes(server, states, what):
+    """Whatever has parts tells them all, and once it is gone a sweep leaves no note."""
+    for key in states:
+        head = call(server, "HEAD", key, query={"partNumber": "1"})
+        same(head.status, 206, what)
+        count = int(head.headers.get("x-amz-mp-parts-count", "1"))
+        size = sum(int(call(server, "HEAD", key, query={"partNumber": str(number)})
+                       .headers["Content-Length"]) for number in range(1, count + 1))
+        same(size, states[key], what + ": the parts of " + key)
+        same(call(server, "DELETE", key).status, 204, what)
+    until = time.monotonic() + 60
+    while notes_left(server):
+        assert time.monotonic() < until, "%s: notes are left: %r" % (what, notes_left(server))
+        time.sleep(0.05)
+
+
 def clean_up(server, states, what):
     for key in states:
         same(call(server, "DELETE", key).status, 204, what)
@@ -253,7 +298,7 @@ def kill_at(template, scenario, notes, step, hit):
         raise AssertionError(what + ": the fault point was not reached")
     same(server.process.returncode, -signal.SIGKILL, what)
     server.process = None
-    server.start()
+    server.start({"DGP_MULTIPART_SWEEP_INTERVAL_SECS": "1"} if scenario.notes else None)
     same(temporaries(server), [], what + ": temporaries")
     try:
         verify(server, scenario, acknowledged, what)
@@ -262,6 +307,8 @@ def kill_at(template, scenario, notes, step, hit):
         for key, id_ in open_uploads(server):
             same(call(server, "DELETE", key, query={"uploadId": id_}).status, 204, what)
         same(temporaries(server), [], what + ": temporaries at the end")
+        if scenario.notes:
+            check_notes(server, states, what)
         clean_up(server, states, what)
         same(server.stop(), 0, what)
     except AssertionError:

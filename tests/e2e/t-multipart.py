@@ -54,9 +54,6 @@ def parts_become_one_object():
 @case
 def single_parts_can_be_read():
     for key in ("whole.bin", "whole.zip"):
-        if storage_joins(key):
-            same(error_of(s3.get_object, Bucket="parts", Key=key, PartNumber=1)[0], 501)
-            continue
         sizes = [5 * MIB, 6 * MIB + 7, 1]
         whole = s3.get_object(Bucket="parts", Key=key)["Body"].read()
         at = 0
@@ -89,6 +86,85 @@ def any_of_many_unequal_parts_can_be_read():
         head = s3.head_object(Bucket="parts", Key="many", PartNumber=number)
         same((head["PartsCount"], head["ContentLength"]), (300, len(pieces[number - 1])))
     same(error_of(s3.get_object, Bucket="parts", Key="many", PartNumber=301)[0], 416)
+
+
+class Line(threading.Thread):
+    """Sends its share of an upload's parts over one connection: a client that is fast."""
+
+    def __init__(self, key, upload, pieces, tags, first, step):
+        super().__init__()
+        self.work = (key, upload, pieces, tags, first, step)
+        self.start()
+
+    def run(self):
+        key, upload, pieces, tags, first, step = self.work
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        for number in range(first, len(pieces) + 1, step):
+            path, query = "/parts/" + key, {"uploadId": upload, "partNumber": str(number)}
+            headers = {}
+            sign_headers(server, "PUT", path, query, headers, pieces[number - 1],
+                         access_key=server.access_key, secret=server.secret_key)
+            connection.request("PUT", path + "?" + canonical_query(query), pieces[number - 1],
+                               headers)
+            answer = connection.getresponse()
+            answer.read()
+            tags[number - 1] = answer.headers["ETag"]
+        connection.close()
+
+
+@case
+def any_of_very_many_unequal_parts_can_be_read():
+    count, metadata = 2000, {"m": "x" * 1200}
+    pieces = [body(n * 7919 % 1009, n) for n in range(count)]
+    upload, tags = create("most", Metadata=metadata), count * [None]
+    for line in [Line("most", upload, pieces, tags, n + 1, 8) for n in range(8)]:
+        line.join()
+    rows = [{"PartNumber": n, "ETag": tag} for n, tag in enumerate(tags, 1)]
+    same(complete("most", upload, rows)["ETag"], tag_of(pieces))
+    whole = b"".join(pieces)
+
+    def check(*numbers):
+        for number in numbers:
+            answer = s3.get_object(Bucket="parts", Key="most", PartNumber=number)
+            same((answer["PartsCount"], answer["Body"].read()), (count, pieces[number - 1]))
+            head = s3.head_object(Bucket="parts", Key="most", PartNumber=number)
+            same(head["ContentLength"], len(pieces[number - 1]))
+        at = sum(map(len, pieces[:999]))
+        same(answer["ContentRange"], "bytes %d-%d/%d" % (at, at + len(pieces[999]) - 1, len(whole)))
+    check(2, 777, 1999, 1000)
+    same(error_of(s3.get_object, Bucket="parts", Key="most", PartNumber=2001)[0], 416)
+    server.restart()
+    check(1000)
+    same(s3.get_object(Bucket="parts", Key="most")["Metadata"], metadata)
+    same([row["Key"] for row in s3.list_objects_v2(Bucket="parts", Delimiter="/")["Contents"]
+          if row["Key"].startswith(".") or row["Key"] == "most"], ["most"])
+    s3.copy_object(Bucket="parts", Key="most", CopySource="parts/most", Metadata={"n": "1"},
+                   MetadataDirective="REPLACE")
+    check(1000)
+    s3.delete_object(Bucket="parts", Key="most")
+
+
+@case
+def a_bucket_goes_with_what_lies_beside_its_objects():
+    s3.create_bucket(Bucket="noted")
+    pieces = [body(100 + n * n % 61, n) for n in range(30)]
+    for key in ("a.bin", "a.zip"):
+        upload = s3.create_multipart_upload(Bucket="noted", Key=key,
+                                            Metadata={"m": "x" * 800})["UploadId"]
+        tags = [s3.upload_part(Bucket="noted", Key=key, UploadId=upload, PartNumber=n,
+                               Body=piece)["ETag"] for n, piece in enumerate(pieces, 1)]
+        s3.complete_multipart_upload(
+            Bucket="noted", Key=key, UploadId=upload,
+            MultipartUpload={"Parts": [{"PartNumber": n, "ETag": tag}
+                                       for n, tag in enumerate(tags, 1)]})
+        answer = s3.get_object(Bucket="noted", Key=key, PartNumber=30)
+        same((answer["PartsCount"], answer["Body"].read()), (30, pieces[29]))
+    same(error_of(s3.delete_bucket, Bucket="noted")[0], 409)
+    s3.delete_object(Bucket="noted", Key="a.bin")
+    answer = s3.get_object(Bucket="noted", Key="a.zip", PartNumber=3)
+    same(answer["Body"].read(), pieces[2])
+    s3.delete_object(Bucket="noted", Key="a.zip")
+    s3.delete_bucket(Bucket="noted")
 
 
 @case

@@ -24,7 +24,8 @@ server = Server(config=config())
 s3 = server.client()
 B = "native"
 s3.create_bucket(Bucket=B)
-PIECES = [body(5 * MIB, 1), body(6 * MIB + 7, 2), body(1000, 3)]
+PIECES = [body(6 * MIB, 1), body(6 * MIB, 2), body(1000, 3)]
+UNEQUAL = [body(5 * MIB, 1), body(6 * MIB + 7, 2), body(1000, 3)]
 WHOLE = b"".join(PIECES)
 
 
@@ -109,6 +110,7 @@ def parts_go_to_the_storage_once_and_become_one_object_there():
     assert there["Body"].read() == WHOLE
     meta = there["Metadata"]
     same(len(meta.pop("dg-upload")), 32)
+    assert meta.pop("dg-ext-part-sizes").startswith("6291456?")
     same((meta, there["ETag"], there["ContentType"], there["CacheControl"]),
          ({"colour": "green"}, tag_of(PIECES), "text/m", "private"), "whoever reads it directly")
 
@@ -131,7 +133,118 @@ def listings_and_ranges_tell_what_head_tells():
     got = s3.get_object(Bucket=B, Key="whole.bin", Range="bytes=5242870-5242889")
     same((got["Body"].read(), got["ETag"]), (WHOLE[5242870:5242890], tag_of(PIECES)))
     same(sum(row["operation"] == "GetObject" for row in faulty.log()), 1, "GETs of one range")
-    same(error_of(s3.get_object, Bucket=B, Key="whole.bin", PartNumber=2), (501, "NotImplemented"))
+
+
+def notes_there(bucket=B):
+    return [row["Key"] for row in up.list_objects_v2(
+        Bucket=bucket, Prefix=".deltaglider/notes/").get("Contents", ())]
+
+
+def check_parts(key, pieces, client=s3, bucket=B):
+    at = 0
+    for number, piece in enumerate(pieces, 1):
+        got = client.get_object(Bucket=bucket, Key=key, PartNumber=number)
+        same((got["PartsCount"], got["ContentLength"], got["ContentRange"]),
+             (len(pieces), len(piece),
+              "bytes %d-%d/%d" % (at, at + len(piece) - 1, sum(map(len, pieces)))))
+        assert got["Body"].read() == piece
+        head = client.head_object(Bucket=bucket, Key=key, PartNumber=number)
+        same((head["PartsCount"], head["ContentLength"]), (len(pieces), len(piece)))
+        at += len(piece)
+    same(error_of(client.get_object, Bucket=bucket, Key=key, PartNumber=len(pieces) + 1)[0], 416)
+
+
+@case
+def the_parts_of_what_the_storage_joined_can_be_read():
+    check_parts("whole.bin", PIECES)
+    same(notes_there(), [], "equal parts need none")
+    upload = create("unequal.bin")
+    complete("unequal.bin", upload, [part("unequal.bin", upload, number + 1, data)
+                                     for number, data in enumerate(UNEQUAL)])
+    check_parts("unequal.bin", UNEQUAL)
+    same(len(notes_there()), 1)
+    same([row["Key"] for row in s3.list_objects_v2(Bucket=B, Delimiter="/")["Contents"]],
+         ["unequal.bin", "whole.bin"])
+    assert "CommonPrefixes" not in s3.list_objects_v2(Bucket=B, Delimiter="/")
+    server.restart()
+    check_parts("whole.bin", PIECES)
+    check_parts("unequal.bin", UNEQUAL)
+    s3.delete_object(Bucket=B, Key="unequal.bin")
+    same(notes_there(), [])
+
+
+def without_notes():
+    faulty.break_it({"fault": "status", "status": 403, "code": "AccessDenied",
+                     "op": "PutObject", "key": "notes/"})
+
+
+@case
+def an_upstream_that_knows_no_parts_is_found_out():
+    pieces = [UNEQUAL[0], UNEQUAL[1], UNEQUAL[1]]
+    upload = create("unknown.bin")
+    parts = [part("unknown.bin", upload, number + 1, data) for number, data in enumerate(pieces)]
+    without_notes()
+    complete("unknown.bin", upload, parts)
+    faulty.heal()
+    same(notes_there(), [], "no note was stored")
+    same(error_of(s3.get_object, Bucket=B, Key="unknown.bin", PartNumber=2),
+         (501, "NotImplemented"))
+    same(error_of(s3.head_object, Bucket=B, Key="unknown.bin", PartNumber=2)[0], 501)
+    assert read("unknown.bin") == b"".join(pieces)
+    s3.delete_object(Bucket=B, Key="unknown.bin")
+
+
+@case
+def parts_that_look_like_equal_ones_are_not_joined_without_their_note():
+    upload = create("alike.bin")
+    parts = [part("alike.bin", upload, number + 1, data) for number, data in enumerate(UNEQUAL)]
+    without_notes()
+    same(error_of(complete, "alike.bin", upload, parts)[0], 503)
+    same(error_of(s3.head_object, Bucket=B, Key="alike.bin")[0], 404)
+    faulty.heal()
+    complete("alike.bin", upload, parts)
+    check_parts("alike.bin", UNEQUAL)
+    s3.delete_object(Bucket=B, Key="alike.bin")
+    same(notes_there(), [])
+
+
+@case
+def a_note_goes_with_its_object_and_with_its_bucket():
+    s3.create_bucket(Bucket="noted")
+    for pieces in (UNEQUAL, UNEQUAL[:2]):
+        upload = create("n.bin", "noted")
+        complete("n.bin", upload, [part("n.bin", upload, number + 1, data, "noted")
+                                   for number, data in enumerate(pieces)], "noted")
+        check_parts("n.bin", pieces, bucket="noted")
+        same(len(notes_there("noted")), 1)
+    s3.delete_object(Bucket="noted", Key="n.bin")
+    same(notes_there("noted"), [])
+    up.put_object(Bucket="noted", Key=".deltaglider/notes/0-left-over", Body=b"x")
+    s3.delete_bucket(Bucket="noted")
+    same(error_of(up.head_bucket, Bucket="noted")[0], 404)
+
+
+@case
+def an_upstream_that_knows_parts_is_asked_for_them():
+    other = Server()
+    other.client().create_bucket(Bucket="theirs")
+    front = Server(config={"storage": {"backends": [s3_backend(other)]}})
+    there = other.client()
+    upload = there.create_multipart_upload(Bucket="theirs", Key="k.bin")["UploadId"]
+    tags = [there.upload_part(Bucket="theirs", Key="k.bin", UploadId=upload, PartNumber=number,
+                              Body=piece)["ETag"] for number, piece in enumerate(UNEQUAL, 1)]
+    there.complete_multipart_upload(
+        Bucket="theirs", Key="k.bin", UploadId=upload,
+        MultipartUpload={"Parts": [{"PartNumber": number, "ETag": tag}
+                                   for number, tag in enumerate(tags, 1)]})
+    check_parts("k.bin", UNEQUAL, front.client(), "theirs")
+    # What our own server has cut for the way is no part of the client's.
+    front.client().put_object(Bucket="theirs", Key="one.bin", Body=PIECES[0])
+    got = front.client().get_object(Bucket="theirs", Key="one.bin", PartNumber=1)
+    same(got["ContentLength"], len(PIECES[0]))
+    same(error_of(front.client().get_object, Bucket="theirs", Key="one.bin", PartNumber=2)[0], 416)
+    front.stop()
+    other.stop()
 
 
 @case

@@ -38,6 +38,18 @@ int double_store_step(struct double_store *store, struct dg_error *err);
 /* Uploads under way: token -> what engine-double-upload.c keeps. Never NULL. */
 GHashTable *double_store_uploads(struct double_store *store);
 void double_upload_free(gpointer upload);
+GHashTable *double_store_notes(struct double_store *store);
+
+int double_backend_note_put(void *self, const struct dg_call *call, struct dg_slice bucket,
+                            struct dg_slice id, struct dg_slice text, struct dg_error *err);
+int double_backend_note_get(void *self, const struct dg_call *call, struct dg_slice bucket,
+                            struct dg_slice id, char *buffer, size_t *ret_len,
+                            struct dg_error *err);
+int double_backend_note_remove(void *self, const struct dg_call *call, struct dg_slice bucket,
+                               struct dg_slice id, struct dg_error *err);
+int double_backend_locate_part(void *self, const struct dg_call *call, const struct dg_item *item,
+                               struct dg_slice validator, uint32_t part_no,
+                               struct dg_range *ret_range, struct dg_error *err);
 
 int double_backend_copy(void *self, const struct dg_call *call, const struct dg_item *from,
                         struct dg_slice validator, const struct dg_item *to,

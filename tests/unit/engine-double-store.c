@@ -24,6 +24,7 @@ struct double_store {
   bool crash, crashed, failed;
   int open_streams;
   GHashTable *uploads;
+  GHashTable *notes; /* BUCKET/ID -> GBytes *; of engine-double-notes.c */
   uint32_t copies;
   GCond held_changed;
   enum double_hold hold;
@@ -58,6 +59,8 @@ struct double_store *double_store_new(uint64_t caps)
   store->things = g_tree_new_full(compare, NULL, (GDestroyNotify)g_bytes_unref, thing_free);
   store->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   store->uploads = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, double_upload_free);
+  store->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                       (GDestroyNotify)g_bytes_unref);
   g_hash_table_add(store->buckets, g_strdup("b"));
   g_hash_table_add(store->buckets, g_strdup("c"));
   return store;
@@ -68,6 +71,7 @@ void double_store_free(struct double_store *store)
   g_tree_unref(store->things);
   g_hash_table_unref(store->buckets);
   g_hash_table_unref(store->uploads);
+  g_hash_table_unref(store->notes);
   g_cond_clear(&store->held_changed);
   g_mutex_clear(&store->mutex);
   g_free(store);
@@ -189,6 +193,11 @@ int double_store_step(struct double_store *store, struct dg_error *err)
   rc = enter_locked(store, /* changes= */ true, err);
   g_mutex_unlock(&store->mutex);
   return rc;
+}
+
+GHashTable *double_store_notes(struct double_store *store)
+{
+  return store->notes;
 }
 
 GHashTable *double_store_uploads(struct double_store *store)

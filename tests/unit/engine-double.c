@@ -164,6 +164,10 @@ static struct dg_module *backend_module(struct double_store *store)
     .lease_renew = double_backend_lease_renew,
     .lease_give = double_backend_lease_give,
     .lease_list = double_backend_lease_list,
+    .note_put = double_backend_note_put,
+    .note_get = double_backend_note_get,
+    .note_remove = double_backend_note_remove,
+    .locate_part = double_backend_locate_part,
   };
   static const struct dg_plugin plugin = {
     .struct_size = sizeof plugin,

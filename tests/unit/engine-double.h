@@ -62,6 +62,19 @@ uint32_t double_store_copies(struct double_store *store);
  * others use it. */
 uint32_t double_store_upload_count(struct double_store *store);
 uint32_t double_store_count(struct double_store *store, uint32_t variant);
+/* Notes that are there. */
+uint32_t double_store_note_count(struct double_store *store);
+bool double_store_has_note(struct double_store *store, const char *bucket, struct dg_slice id);
+/* All of them get that text; NULL: they go. */
+void double_store_change_notes(struct double_store *store, const char *text);
+/* What all stores tell of any part from now on, and how often they have been asked since. */
+struct double_place {
+  int32_t code; /* 0: range */
+  struct dg_range range;
+  uint32_t asked;
+};
+void double_store_place(const struct double_place *known);
+uint32_t double_store_asked(void);
 /* Writers opened and neither committed nor aborted, readers not closed. */
 int double_store_open_streams(struct double_store *store);
 

@@ -28,14 +28,14 @@ static struct {
   struct dg_part_result parts[3];
 } up;
 
-static void setup(void)
+static void setup_with(uint64_t caps)
 {
   static const size_t sizes[] = {LARGE, LARGE + 7, 1000};
   GByteArray *all = g_byte_array_new();
 
   memset(&double_codec, 0, sizeof double_codec);
   double_settings_reset();
-  store = double_store_new(CAPS);
+  store = double_store_new(caps);
   dir = g_dir_make_tmp("engine-native-XXXXXX", NULL);
   double_engine_open(&engine, store, dir);
   for (uint32_t i = 0; i < 3; i++) {
@@ -43,6 +43,11 @@ static void setup(void)
     g_byte_array_append(all, g_bytes_get_data(up.bytes[i], NULL), (guint)sizes[i]);
   }
   up.whole = g_byte_array_free_to_bytes(all);
+}
+
+static void setup(void)
+{
+  setup_with(CAPS);
 }
 
 static void teardown(void)
@@ -443,6 +448,43 @@ START_TEST(a_part_with_a_wrong_digest_changes_nothing)
 }
 END_TEST
 
+/* With a storage that keeps notes: `unequal` parts, or two of one size and a smaller one. */
+START_TEST(each_part_of_what_the_storage_joined_is_found)
+{
+  bool unequal = _i == 1;
+  struct dg_put_result result;
+  struct dg_object_info info;
+  struct dg_range range;
+  uint64_t at = 0;
+
+  teardown();
+  setup_with(CAPS | DG_CAP_NOTES);
+  if (!unequal) {
+    g_bytes_unref(up.bytes[1]);
+    up.bytes[1] = double_bytes(LARGE, 2);
+  }
+  assert_ok(create("k.bin", DG_SUM_NONE, false, NULL));
+  assert_ok(send_part("k.bin", 1));
+  reopen();
+  assert_ok(send_part("k.bin", 2));
+  assert_ok(send_part("k.bin", 3));
+  assert_ok(complete("k.bin", &result));
+  ck_assert_uint_eq(double_store_note_count(store), unequal ? 1 : 0);
+  assert_ok(dg_engine_head(engine.engine, &double_call, double_str("b"), double_str("k.bin"), &info,
+                           &err));
+  for (uint32_t i = 0; i < 3; i++) {
+    assert_ok(dg_engine_part_range(engine.engine, &double_call, double_str("b"),
+                                   double_str("k.bin"), &info, i + 1, &range, &err));
+    ck_assert_uint_eq(range.offset, at);
+    ck_assert_uint_eq(range.length, g_bytes_get_size(up.bytes[i]));
+    at += range.length;
+  }
+  dg_object_info_clear(&info);
+  assert_ok(double_delete(&engine, "b", "k.bin", &err));
+  ck_assert_uint_eq(double_store_note_count(store), 0);
+}
+END_TEST
+
 static Suite *native_suite(void)
 {
   Suite *suite = suite_create("engine native uploads");
@@ -451,6 +493,7 @@ static Suite *native_suite(void)
   tcase_set_timeout(cases, 120); /* every part's note is synced to the disk */
   tcase_add_checked_fixture(cases, setup, teardown);
   tcase_add_test(cases, large_parts_go_to_the_storage_and_become_an_unmanaged_object);
+  tcase_add_loop_test(cases, each_part_of_what_the_storage_joined_is_found, 0, 2);
   tcase_add_test(cases, names_of_versions_and_what_the_storage_refuses_stay_here);
   tcase_add_test(cases, an_upload_that_is_too_large_for_a_delta_goes_to_the_storage);
   tcase_add_test(cases, a_small_part_that_came_first_is_sent_at_the_end);
