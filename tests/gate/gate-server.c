@@ -436,7 +436,7 @@ static const struct route {
      {.operation = "sleep", .begin = op_begin, .finish = sleep_finish, .release = op_release}},
     {"/slow",
      {.operation = "slow", .body_mode = DG_BODY_COLLECT, .collect_max = 100000, .begin = op_begin,
-      .finish = slow_finish, .release = op_release, .slow = true}},
+      .finish = slow_finish, .release = op_release, .slow = DG_SLOW_XML}},
     {"/sink",
      {.operation = "sink", .body_mode = DG_BODY_STREAM, .begin = op_begin, .body = sink_body,
       .finish = sink_finish, .release = op_release}},
