@@ -53,7 +53,7 @@ static bool put_zeros(uintptr_t begin, size_t size, int protection)
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
 
 #if defined SYS_mmap && defined __LP64__
-  return syscall(SYS_mmap, begin, size, protection, flags, -1, 0) != -1;
+  return syscall(SYS_mmap, begin, size, (long)protection, (long)flags, -1L, 0L) != -1;
 #else
   return mmap((void *)begin, size, protection, flags, -1, 0) != MAP_FAILED;
 #endif
