@@ -25,12 +25,19 @@
 #define DIGEST_HEX 64u   /* a note: SHA-256 of the sizes in hex, a newline, the sizes */
 #define FIRST_LINE "deltaglider-notes 1"
 #define LAST_LINE "end"
-#define SWEEP_WAIT_MS 10000u
+#define SWEEP_MS 10000u /* one sweep: who sweeps has signals to wait for */
 #define SWEEP_FAILURES_MAX 3u
+#define RETRY_MS 600000u /* a file that could not be settled; others get their turn */
+/* What a storage elsewhere was asked for may take effect so long after nobody waits for it
+ * any more: until then nothing can be said of notes that nobody names. */
+#define DOUBT_MS 60000u
+#define UNDER_WAY UINT64_MAX
 
 struct dg_part_notes {
-  GMutex mutex;     /* guards live; leaf */
-  GHashTable *live; /* char *: files of changes that are under way */
+  GMutex mutex;        /* guards put_off; leaf */
+  GHashTable *put_off; /* char * -> uint64_t *, owned: until when (monotonic, in ms) a file is
+                          none of the sweep's; UNDER_WAY: its change goes on */
+  uint64_t born_mono_ms;
   char *dir;
 };
 
@@ -39,7 +46,8 @@ struct dg_part_notes *dg_part_notes_new(const char *state_dir)
   struct dg_part_notes *notes = g_new0(struct dg_part_notes, 1);
 
   g_mutex_init(&notes->mutex);
-  notes->live = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  notes->put_off = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  notes->born_mono_ms = dg_time_mono_ms();
   notes->dir = g_build_filename(state_dir, "notes", NULL);
   return notes;
 }
@@ -48,30 +56,34 @@ void dg_part_notes_free(struct dg_part_notes *notes)
 {
   if (!notes)
     return;
-  g_hash_table_unref(notes->live);
+  g_hash_table_unref(notes->put_off);
   g_mutex_clear(&notes->mutex);
   g_free(notes->dir);
   g_free(notes);
 }
 
-static void set_live(struct dg_part_notes *notes, const char *file, bool live)
+/* until_mono_ms 0: it is the sweep's, or gone. */
+static void put_off(struct dg_part_notes *notes, const char *file, uint64_t until_mono_ms)
 {
   g_mutex_lock(&notes->mutex);
-  if (live)
-    (void)g_hash_table_add(notes->live, g_strdup(file));
+  if (until_mono_ms)
+    (void)g_hash_table_replace(notes->put_off, g_strdup(file),
+                               g_memdup2(&until_mono_ms, sizeof until_mono_ms));
   else
-    (void)g_hash_table_remove(notes->live, file);
+    (void)g_hash_table_remove(notes->put_off, file);
   g_mutex_unlock(&notes->mutex);
 }
 
-static bool is_live(struct dg_part_notes *notes, const char *file)
+static bool is_put_off(struct dg_part_notes *notes, const char *file)
 {
-  bool live;
+  const uint64_t *until;
+  bool is;
 
   g_mutex_lock(&notes->mutex);
-  live = g_hash_table_contains(notes->live, file);
+  until = g_hash_table_lookup(notes->put_off, file);
+  is = until && *until > dg_time_mono_ms();
   g_mutex_unlock(&notes->mutex);
-  return live;
+  return is;
 }
 
 /* ---- What names a note ----------------------------------------------------------------- */
@@ -265,7 +277,7 @@ void dg_part_notes_begin(struct dg_engine *engine, const struct dg_call *call,
     ret_change->file = g_build_filename(engine->notes->dir, name, NULL);
   }
   ret_change->old = old;
-  set_live(engine->notes, ret_change->file, true);
+  put_off(engine->notes, ret_change->file, UNDER_WAY);
   if (!write_debt(ret_change->file, route, bucket, key, old, new_id))
     dg_log_warn(engine->log, "engine.notes_unsafe", "file=%s cause=\"cannot be written\"",
                 DG_LOG_QUOTED(dg_slice_str(ret_change->file)));
@@ -305,6 +317,12 @@ static int remove_note(const struct dg_call *call, const struct dg_route *route,
                                 dg_slice_str(id), err);
 }
 
+/* Of a disk of our own, everything that was asked for is done, or will not be. */
+static bool may_act_late(const struct dg_route *route)
+{
+  return !dg_backend_has(route->backend, DG_CAP_LOCAL_FILE);
+}
+
 void dg_part_notes_end(struct dg_note_change *change, const struct dg_meta *now, bool done)
 {
   struct dg_error err;
@@ -319,7 +337,8 @@ void dg_part_notes_end(struct dg_note_change *change, const struct dg_meta *now,
   /* What is not clean is left to the sweep. */
   if (clean)
     (void)g_unlink(change->file);
-  set_live(change->engine->notes, change->file, false);
+  put_off(change->engine->notes, change->file,
+          !clean && may_act_late(change->route) ? dg_time_mono_ms() + DOUBT_MS : 0);
   g_clear_pointer(&change->file, g_free);
   g_clear_pointer(&change->old, g_ptr_array_unref);
 }
@@ -360,6 +379,7 @@ static int settle_locked(const struct dg_call *call, const struct dg_route *rout
   return rc;
 }
 
+/* 1: it is too early. */
 static int settle(struct dg_engine *engine, const struct dg_call *call, const struct debt *debt,
                   struct dg_error *err)
 {
@@ -377,6 +397,10 @@ static int settle(struct dg_engine *engine, const struct dg_call *call, const st
     dg_route_clear(&route);
     return 0;
   }
+  if (may_act_late(&route) && dg_time_mono_ms() < engine->notes->born_mono_ms + DOUBT_MS) {
+    dg_route_clear(&route);
+    return 1; /* perhaps of a process that was killed just now */
+  }
   rc = dg_space_enter_key(engine, call, &route, key, &space, err);
   if (rc == 0)
     rc = settle_locked(call, &route, key, debt, err);
@@ -385,10 +409,9 @@ static int settle(struct dg_engine *engine, const struct dg_call *call, const st
   return rc < 0 && err->code == DG_E_NO_SUCH_BUCKET ? 0 : rc;
 }
 
-static bool settle_file(struct dg_engine *engine, const char *path)
+static bool settle_file(struct dg_engine *engine, const char *path, uint64_t until_mono_ms)
 {
-  struct dg_call call = {.struct_size = sizeof call,
-                         .deadline_mono_ms = dg_time_mono_ms() + SWEEP_WAIT_MS};
+  struct dg_call call = {.struct_size = sizeof call, .deadline_mono_ms = until_mono_ms};
   struct dg_error err = {0};
   struct debt debt = {0};
   int rc;
@@ -398,23 +421,26 @@ static bool settle_file(struct dg_engine *engine, const char *path)
   debt_clear(&debt);
   if (rc == 0)
     (void)g_unlink(path);
-  else
+  else if (rc < 0)
     dg_log_warn(engine->log, "engine.notes_left", "file=%s cause=%s",
                 DG_LOG_QUOTED(dg_slice_str(path)), DG_LOG_QUOTED(dg_slice_str(err.detail)));
-  return rc == 0;
+  put_off(engine->notes, path, rc < 0 ? dg_time_mono_ms() + RETRY_MS : 0);
+  return rc >= 0;
 }
 
 void dg_part_notes_sweep(struct dg_engine *engine)
 {
+  uint64_t until_ms = dg_time_mono_ms() + SWEEP_MS;
   GDir *dir = g_dir_open(engine->notes->dir, 0, NULL);
   uint32_t failures = 0;
   const char *name;
 
-  while (dir && failures < SWEEP_FAILURES_MAX && (name = g_dir_read_name(dir))) {
+  while (dir && failures < SWEEP_FAILURES_MAX && dg_time_mono_ms() < until_ms &&
+         (name = g_dir_read_name(dir))) {
     g_autofree char *path = g_build_filename(engine->notes->dir, name, NULL);
 
-    if (!is_live(engine->notes, path))
-      failures += !settle_file(engine, path);
+    if (!is_put_off(engine->notes, path))
+      failures += !settle_file(engine, path, until_ms);
   }
   if (dir)
     g_dir_close(dir);

@@ -71,7 +71,9 @@ void dg_part_notes_end(struct dg_note_change *change, const struct dg_meta *now,
 int dg_part_note_read(const struct dg_call *call, const struct dg_route *route,
                       struct dg_slice id, char **ret_sizes, struct dg_error *err);
 
-/* [worker] Removes what crashes and failures have left. */
+/* [worker] Removes what crashes and failures have left: for 10 s at most, the next sweep goes
+ * on. Of a storage elsewhere not before the minute is over in which a change that failed may
+ * yet take effect, and need its note. */
 void dg_part_notes_sweep(struct dg_engine *engine);
 
 #endif

@@ -249,6 +249,8 @@ START_TEST(whatever_step_fails_no_note_is_left_after_a_sweep)
   int kind = _i / 2;
   bool reached = true;
 
+  teardown();
+  open_with(DG_CAP_NOTES | DG_CAP_LOCAL_FILE); /* elsewhere the sweep waits first */
   for (uint64_t step = 1; reached; step++) {
     g_autoptr(GBytes) body = parts_of(FEW, 6), plain = double_bytes(100, 7), got = NULL;
     struct dg_object_info info;
@@ -276,6 +278,30 @@ START_TEST(whatever_step_fails_no_note_is_left_after_a_sweep)
     dg_engine_sweep(engine.engine);
     assert_tidy("k");
   }
+}
+END_TEST
+
+START_TEST(a_note_stays_while_a_far_storage_may_yet_store_its_object)
+{
+  g_autoptr(GBytes) body = parts_of(FEW, 14);
+  bool reached = true;
+  uint32_t notes = 0;
+
+  for (uint64_t step = 1; reached; step++) {
+    double_store_fail(store, step, DG_E_TIMEOUT, /* crash= */ false);
+    (void)put_parts("k", body, FEW, NULL);
+    reached = double_store_failed(store);
+    double_store_revive(store);
+    notes = double_store_note_count(store);
+    dg_engine_sweep(engine.engine);
+    ck_assert_uint_eq(double_store_note_count(store), notes);
+  }
+  /* What is there has one, and more than that is left. */
+  ck_assert_uint_gt(notes, 1);
+  ck_assert_uint_gt(files_left(), 0);
+  reopen();
+  dg_engine_sweep(engine.engine);
+  ck_assert_uint_eq(double_store_note_count(store), notes);
 }
 END_TEST
 
@@ -407,6 +433,7 @@ static Suite *notes_suite(void)
   tcase_add_test(cases, a_note_goes_with_its_object);
   tcase_add_test(cases, a_copy_needs_no_note_and_new_metadata_keep_the_old_one);
   tcase_add_loop_test(cases, whatever_step_fails_no_note_is_left_after_a_sweep, 0, 6);
+  tcase_add_test(cases, a_note_stays_while_a_far_storage_may_yet_store_its_object);
   tcase_add_test(cases, a_note_that_is_missing_or_damaged_costs_part_numbers_alone);
   tcase_add_test(cases, an_object_that_was_replaced_meanwhile_is_looked_at_again);
   tcase_add_test(cases, storage_that_keeps_no_notes_gets_all_in_the_metadata);
