@@ -127,6 +127,38 @@ static void tidy_behind(struct dg_engine *engine, const struct dg_route *route,
   dg_space_leave(space);
 }
 
+static bool is_of(const struct dg_meta *meta, uint32_t variant)
+{
+  return meta && meta->variant == variant;
+}
+
+/* What was not found may come after all: a storage elsewhere was told to store it, and
+ * has not answered. Then it must not come behind the removal. *ret_came: it had. */
+static int remove_unseen(struct dg_engine *engine, const struct dg_route *route,
+                         const struct dg_call *call, struct dg_slice key,
+                         const struct dg_found *found, bool *ret_came, struct dg_error *err)
+{
+  static const uint32_t variants[] = {DG_VARIANT_PASSTHROUGH, DG_VARIANT_DELTA};
+  int rc = 0;
+
+  if (dg_backend_has(route->backend, DG_CAP_LOCAL_FILE))
+    return 0;
+  dg_metacache_write_begin(engine->metacache, dg_slice_str(route->bucket), key);
+  for (size_t i = 0; rc == 0 && i < G_N_ELEMENTS(variants); i++) {
+    struct dg_item item = dg_route_item(route, key, variants[i]);
+
+    item.flags = DG_ITEM_UNSEEN;
+    if (is_of(found->meta, variants[i]) || is_of(found->hidden, variants[i]))
+      continue;
+    if (dg_backend_remove(route->backend, call, &item, err) == 0)
+      *ret_came = true;
+    else if (err->code != DG_E_NO_SUCH_KEY && err->code != DG_E_NO_SUCH_BUCKET)
+      rc = -1;
+  }
+  dg_metacache_write_end(engine->metacache, dg_slice_str(route->bucket), key);
+  return rc;
+}
+
 static int remove_object(struct dg_engine *engine, const struct dg_route *route,
                          const struct dg_call *call, struct dg_slice bucket, struct dg_slice key,
                          const struct dg_found *found, struct dg_error *err)
@@ -157,6 +189,7 @@ static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
 {
   struct dg_found found = {0};
   struct dg_object_info info = {0};
+  bool came = false;
   int rc = 0;
 
   if (dg_object_find(route, call, key, &found, err) < 0)
@@ -167,8 +200,11 @@ static int delete_locked(struct dg_engine *engine, const struct dg_route *route,
     rc = check(receiver, found.meta ? &info : NULL, err);
     dg_object_info_clear(&info);
   }
-  if (rc == 0 && found.meta) {
-    rc = remove_object(engine, route, call, bucket, key, &found, err);
+  if (rc == 0)
+    rc = remove_unseen(engine, route, call, key, &found, &came, err);
+  if (rc == 0 && (found.meta || came)) {
+    if (found.meta)
+      rc = remove_object(engine, route, call, bucket, key, &found, err);
     *ret_behind = rc == 0 && !dg_space_is_alone(space);
     if (rc < 0 || (dg_space_is_alone(space) &&
                    dg_reference_tidy(engine, route, call, dg_key_deltaspace(key)) < 0))

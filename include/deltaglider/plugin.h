@@ -272,12 +272,16 @@ struct dg_item {
   struct dg_slice bucket;
   struct dg_slice key; /* as the client wrote it, 1..1024 bytes of UTF-8 */
   uint32_t variant;    /* DG_VARIANT_* */
-  uint32_t flags;      /* DG_ITEM_*, for commit() */
+  uint32_t flags;      /* DG_ITEM_*, for commit() and remove() */
 };
 
 /* With DG_CAP_IF_ABSENT: commit only if the item does not exist, else fail with
  * DG_E_PRECONDITION_FAILED and leave what is there. */
 #define DG_ITEM_IF_ABSENT 1u
+/* Since 1.6. remove() of what a look under the same lock has not found: it counts only if
+ * the backend may have begun to store it, and waits for an answer no more. Else it may
+ * fail with DG_E_NO_SUCH_KEY without another look. */
+#define DG_ITEM_UNSEEN 2u
 
 struct dg_pair {
   struct dg_slice name;

@@ -210,8 +210,10 @@ static int remove_all(struct dg_s3 *s3, const struct dg_call *call, struct dg_sl
   g_autofree struct dg_s3_job *jobs = g_new0(struct dg_s3_job, MAX(names->len, 1));
   int rc;
 
-  for (guint i = 0; i < names->len; i++)
+  for (guint i = 0; i < names->len; i++) {
     dg_s3_request_init(&jobs[i].request, "DELETE", bucket, dg_slice_str(names->pdata[i]));
+    jobs[i].request.changes = true; /* a bucket of that name may soon have such a reference */
+  }
   rc = dg_s3_run_jobs(s3, call, jobs, names->len, s3->head_parallel, DG_S3_STOP_AT_FAILURE, err);
   for (guint i = 0; i < names->len; i++)
     dg_s3_job_clear(&jobs[i]);

@@ -125,6 +125,13 @@ static bool find(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name,
   return found;
 }
 
+bool dg_s3_is_in_doubt(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name)
+{
+  struct doubt doubt;
+
+  return find(s3, bucket, name, &doubt);
+}
+
 static int wait_until(struct dg_s3 *s3, const struct dg_call *call, uint64_t until_mono_ms,
                       struct dg_error *err)
 {

@@ -24,6 +24,8 @@ void dg_s3_doubts_free(struct dg_s3_doubts *doubts); /* NULL is fine */
 /* [any] An attempt at the request, if that changes something, has ended without an
  * answer. */
 void dg_s3_doubt(struct dg_s3 *s3, const struct dg_s3_request *request);
+/* [any] Is a change of this name in doubt? */
+bool dg_s3_is_in_doubt(struct dg_s3 *s3, struct dg_slice bucket, struct dg_slice name);
 /* [worker] Before the first attempt at a change that is complete but for its signature:
  * waits until no other one of its name is in doubt. DG_E_SLOW_DOWN at once when that is
  * later than the call's deadline; else as dg_s3_pause(). */

@@ -196,7 +196,8 @@ int dg_s3_validate(struct dg_s3 *s3, const struct dg_call *call, const struct dg
   return 0;
 }
 
-/* S3 does not say whether there was something to remove. */
+/* S3 does not say whether there was something to remove, so it is looked for; behind the
+ * wait for what may yet be stored there. */
 int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_item *item,
                  struct dg_error *err)
 {
@@ -210,14 +211,17 @@ int dg_s3_remove(struct dg_s3 *s3, const struct dg_call *call, const struct dg_i
   if (name_of(item, name, err) < 0)
     return -1;
   upstream = dg_slice_of(name->str, name->len);
-  if (dg_s3_look(s3, call, item->bucket, upstream, &facts, err) < 0)
-    return -1;
-  dg_s3_facts_unref(facts);
+  if ((item->flags & DG_ITEM_UNSEEN) && !dg_s3_is_in_doubt(s3, item->bucket, upstream))
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "nothing was there, and nothing is to come");
   dg_s3_request_init(&request, "DELETE", item->bucket, upstream);
   dg_s3_answer_init(&answer);
   rc = dg_s3_lease_guard(s3, call, &request, err);
   if (rc == 0)
+    rc = dg_s3_look(s3, call, item->bucket, upstream, &facts, err);
+  if (rc == 0) {
+    dg_s3_facts_unref(facts);
     rc = dg_s3_run(s3, call, &request, &answer, err);
+  }
   dg_s3_metaindex_drop(s3->index, item->bucket, upstream);
   dg_s3_request_clear(&request);
   dg_s3_answer_clear(&answer);

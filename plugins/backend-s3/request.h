@@ -36,7 +36,7 @@ struct dg_s3_request {
   struct dg_slice bucket; /* borrowed; may be empty */
   struct dg_slice name;   /* upstream name, borrowed; may be empty */
   enum dg_s3_repeat repeat;
-  bool changes; /* an object, that is; set by dg_s3_lease_guard() */
+  bool changes; /* an object, that is; what ends without an answer is in doubt (doubts.h) */
   bool knocks; /* a probe: goes once, whatever the governor says (governor.h) */
   GPtrArray *query;   /* name, value, name, value ... raw */
   GPtrArray *headers; /* name, value ...; names in lower case */

@@ -34,16 +34,17 @@ class Folder:
         self.late, self.name = late, name
 
     def send(self, method, key, data=None, status=None):
+        return self.ask(method, "%s/%s/%s" % (self.late.bucket, self.name, key), data, status)
+
+    def ask(self, method, path, data=None, status=None):
         deadline = time.monotonic() + 60
         while True:
-            answer = self.late.server.request(
-                method, "/%s/%s/%s" % (self.late.bucket, self.name, key), body=data,
-                timeout_s=120)
+            answer = self.late.server.request(method, "/" + path, body=data, timeout_s=120)
             if answer.status != 503 or not status or time.monotonic() > deadline:
                 break
             time.sleep(0.2)  # the breaker closes in its own time
         if status:
-            same(answer.status, status, (method, self.name, key, answer))
+            same(answer.status, status, (method, path, answer))
         return answer
 
     def until_late_ones_came(self, count=1):
@@ -106,6 +107,31 @@ def hidden(f):
     f.holds("app.zip", noise[0], v[0])
 
 
+def gone(f):
+    """As it is, and as a delta."""
+    key, data = ("a.bin", noise[0]) if f.name == "gone" else ("app.zip", v[1])
+    if f.name != "gone":
+        f.send("PUT", "keep.zip", v[0], 200)
+    answer = f.send("PUT", key, data)
+    assert answer.status >= 500, answer
+    f.send("DELETE", key, status=204)
+    f.until_late_ones_came(ATTEMPTS)
+    f.send("GET", key, status=404)
+
+
+def emptied(f):
+    """A reference is all that is left in a bucket, which goes, and comes back."""
+    path = f.name + "/app.zip"
+    up.create_bucket(Bucket=f.name)
+    up.put_object(Bucket=f.name, Key=f.name + "/reference.bin", Body=v[0])
+    f.ask("DELETE", f.name, status=204)
+    f.ask("PUT", f.name, status=200)
+    f.ask("PUT", f.name + "/" + path, v[1], 200)
+    f.until_late_ones_came()
+    same([row["Key"] for row in up.list_objects_v2(Bucket=f.name)["Contents"]],
+         [path + ".delta", f.name + "/reference.bin"])
+
+
 def again(f):
     assert f.send("PUT", "a.bin", noise[0]).status >= 500
     f.send("PUT", "a.bin", noise[0], 200)
@@ -126,6 +152,9 @@ CASES = {
     "reference": (reference, "DeleteObject", "reference.bin", 1, LATE_S, EVERY),
     "failed": (reference, "DeleteObject", "reference.bin", ATTEMPTS, LATE_S, EVERY),
     "hidden": (hidden, "PutObject", "app.zip.delta", ATTEMPTS, LATE_S, EVERY),
+    "gone": (gone, "PutObject", "a.bin", ATTEMPTS, LATE_S, EVERY),
+    "undone": (gone, "PutObject", "app.zip.delta", ATTEMPTS, LATE_S, EVERY),
+    "emptied": (emptied, "DeleteObject", "reference.bin", 1, LATE_S, LONE),
     "again": (again, "PutObject", "a.bin", ATTEMPTS, 15, LONE),
 }
 results = {}  # (server, folder) -> None or what went wrong
@@ -207,6 +236,17 @@ def a_reference_whose_removal_failed_is_not_built_upon():
 @case
 def a_delta_that_comes_after_all_does_not_hide_what_it_cannot_replace():
     came_out("hidden")
+
+
+@case
+def what_was_removed_before_it_came_does_not_come():
+    came_out("gone")
+    came_out("undone")
+
+
+@case
+def a_late_removal_of_a_bucket_s_remains_does_not_hit_the_next_one():
+    came_out("emptied")
 
 
 @case

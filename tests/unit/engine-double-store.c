@@ -594,6 +594,8 @@ int double_backend_remove(void *self, const struct dg_call *call, const struct d
   int rc;
 
   (void)call;
+  if (item->flags & DG_ITEM_UNSEEN) /* here nothing comes late */
+    return dg_fail(err, DG_E_NO_SUCH_KEY, "no such item");
   g_mutex_lock(&store->mutex);
   rc = enter_locked(store, /* changes= */ true, err);
   if (rc == 0 && !g_tree_remove(store->things, name))
