@@ -62,9 +62,14 @@ struct dg_crew *dg_crew_new(unsigned threads)
   g_cond_init(&crew->offered);
   g_cond_init(&crew->done);
   g_queue_init(&crew->tasks);
-  crew->thread_count = MIN(threads, THREADS_MAX);
-  for (guint i = 0; i < crew->thread_count; i++)
-    crew->threads[i] = g_thread_new("crew", work, crew);
+  /* Where no more threads can be made, fewer do, or none. */
+  while (crew->thread_count < MIN(threads, THREADS_MAX)) {
+    GThread *thread = g_thread_try_new("crew", work, crew, NULL);
+
+    if (!thread)
+      break;
+    crew->threads[crew->thread_count++] = thread;
+  }
   return crew;
 }
 
