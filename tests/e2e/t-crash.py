@@ -88,11 +88,14 @@ class Scenario:
     """before: objects of the store, in order. operation: what is killed.
     after: the objects it changes, None for gone. open_upload: key and pieces of
     an upload that stands open when the operation begins. notes: objects of before that
-    come in parts whose sizes need a note beside them."""
+    come in parts whose sizes need a note beside them. varies: what happens side by side,
+    so how often each fault point is passed is not always the same."""
 
-    def __init__(self, name, before, operation, after, open_upload=None, notes=()):
+    def __init__(self, name, before, operation, after, open_upload=None, notes=(),
+                 varies=False):
         self.name, self.before, self.operation = name, before, operation
         self.after, self.open_upload, self.notes = after, open_upload, notes
+        self.varies = varies
 
 
 LONG_METADATA = {"x-amz-meta-long": "x" * 700}  # beside it only few sizes have room
@@ -127,7 +130,7 @@ def scenarios(seed):
     yield Scenario("deleting the last version", siblings[:1], delete("d/a.zip"),
                    {"d/a.zip": None})
     yield Scenario("deleting many", siblings, mass_delete(["d/a.zip", "d/b.zip", "d/p.bin"]),
-                   {"d/a.zip": None, "d/b.zip": None, "d/p.bin": None})
+                   {"d/a.zip": None, "d/b.zip": None, "d/p.bin": None}, varies=True)
     yield Scenario("copying a delta", siblings, copy("d/b.zip", "e/copy.zip"),
                    {"e/copy.zip": v[1]})
     yield Scenario("copying over an object", siblings, copy("d/b.zip", "d/p.bin"),
@@ -292,11 +295,15 @@ def kill_at(template, scenario, notes, step, hit):
     server.start({"DGP_FAULT": "%s:kill:%d" % (step, hit)})
     acknowledged = try_operation(server, scenario, notes)
     # The kill may come after the answer: wait for the end, whichever was first.
+    reached = True
     try:
-        server.process.wait(10)
+        same(server.process.wait(3 if scenario.varies else 10), -signal.SIGKILL, what)
     except subprocess.TimeoutExpired:
-        raise AssertionError(what + ": the fault point was not reached")
-    same(server.process.returncode, -signal.SIGKILL, what)
+        assert scenario.varies, what + ": the fault point was not reached"
+        assert acknowledged, what + ": fails without a kill"
+        reached = False
+        server.process.kill()
+        server.process.wait()
     server.process = None
     server.start({"DGP_MULTIPART_SWEEP_INTERVAL_SECS": "1"} if scenario.notes else None)
     same(temporaries(server), [], what + ": temporaries")
@@ -315,15 +322,16 @@ def kill_at(template, scenario, notes, step, hit):
         sys.stderr.write(server.log()[-3000:])
         raise
     server.drop()
-    kills["done"] += 1
+    return reached
 
 
 def crash(scenario):
     template, notes = prepare(scenario)
     steps = steps_of(template, scenario, notes)
     assert steps, "no fault point was passed: was the server built without them?"
-    for step, hit in steps:
-        kill_at(template, scenario, notes, step, hit)
+    done = sum(kill_at(template, scenario, notes, step, hit) for step, hit in steps)
+    assert done > len(steps) // 2, "%d of %d fault points were reached" % (done, len(steps))
+    kills["done"] += done
     template.drop()
 
 
