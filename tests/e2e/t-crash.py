@@ -328,6 +328,8 @@ def kill_at(template, scenario, notes, step, hit):
 def crash(scenario):
     template, notes = prepare(scenario)
     steps = steps_of(template, scenario, notes)
+    if scenario.notes and ROUNDS == 1:  # others kill at each step of the storage
+        steps = [row for row in steps if row[0].startswith("engine.")]
     assert steps, "no fault point was passed: was the server built without them?"
     done = sum(kill_at(template, scenario, notes, step, hit) for step, hit in steps)
     assert done > len(steps) // 2, "%d of %d fault points were reached" % (done, len(steps))

@@ -5,7 +5,7 @@ windows of 1 MiB, parts of 5 and 8 MiB) and 100 MiB, with every client; each
 read back by another one.
 
 DG_SIZES_BIG  the targets that get all of it (default: all); others get 12 MiB instead
-              of 100, and half of the boundaries"""
+              of 100, and a third of the boundaries"""
 import filecmp
 from target import *
 
@@ -13,7 +13,7 @@ KIB, MIB = 1 << 10, 1 << 20
 WHOLE = TARGET in os.environ.get("DG_SIZES_BIG", TARGET).split()
 BOUNDARIES = (64 * KIB, 256 * KIB, MIB, 2 * MIB, 5 * MIB, 8 * MIB)
 if not WHOLE:
-    BOUNDARIES = BOUNDARIES[1::2]
+    BOUNDARIES = BOUNDARIES[1::4]
 SIZES = [0, 1] + [edge + shift for edge in BOUNDARIES for shift in (-1, 0, 1)]
 BIG = (100 if WHOLE else 12) * MIB
 server = target(env={"DGP_DEBUG_HEADERS": "true"})
