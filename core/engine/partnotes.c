@@ -172,7 +172,9 @@ static void debt_clear(struct debt *debt)
   g_free(debt->real_bucket);
   g_free(debt->bucket);
   g_free(debt->key);
-  g_clear_pointer(&debt->ids, g_ptr_array_unref);
+  if (debt->ids)
+    g_ptr_array_unref(debt->ids);
+  *debt = (struct debt){0};
 }
 
 static void append_hex(GString *out, struct dg_slice text)
@@ -183,12 +185,11 @@ static void append_hex(GString *out, struct dg_slice text)
   g_string_append_printf(out, "%s\n", hex);
 }
 
-static char *take_hex(const char *hex, size_t *ret_len)
+static char *take_hex(const char *hex)
 {
   size_t len = strlen(hex) / 2;
   char *text = g_malloc0(len + 1);
 
-  *ret_len = len;
   if (dg_hex_decode(dg_slice_str(hex), text, len))
     return text;
   g_free(text);
@@ -221,7 +222,6 @@ static bool read_debt(const char *path, struct debt *ret_debt)
 {
   g_autofree char *text = NULL;
   g_auto(GStrv) lines = NULL;
-  size_t unused;
   guint count;
 
   if (!g_file_get_contents(path, &text, NULL, NULL))
@@ -232,10 +232,10 @@ static bool read_debt(const char *path, struct debt *ret_debt)
     return false;
   *ret_debt = (struct debt){.backend = g_strdup(lines[1]),
                             .real_bucket = g_strdup(lines[2]),
-                            .bucket = take_hex(lines[3], &unused),
-                            .key = take_hex(lines[4], &ret_debt->key_len),
+                            .bucket = take_hex(lines[3]),
+                            .key = take_hex(lines[4]),
+                            .key_len = strlen(lines[4]) / 2,
                             .ids = g_ptr_array_new_with_free_func(g_free)};
-  ret_debt->key_len = strlen(lines[4]) / 2;
   for (guint i = 5; i + 2 < count; i++)
     g_ptr_array_add(ret_debt->ids, g_strdup(lines[i]));
   if (ret_debt->bucket && ret_debt->key)

@@ -305,6 +305,26 @@ START_TEST(a_note_stays_while_a_far_storage_may_yet_store_its_object)
 }
 END_TEST
 
+START_TEST(files_of_changes_that_cannot_be_read_are_removed)
+{
+  static const char *const texts[] = {
+    "", "deltaglider-notes 1\n", "deltaglider-notes 1\nmain\nreal\nzz\n6b\nid\nend\n",
+    "deltaglider-notes 1\nmain\nreal\n62\n6\nid\nend\n",
+    "deltaglider-notes 1\nmain\nreal\n62\nzz\nid\nend\n"};
+  g_autoptr(GBytes) body = parts_of(FEW, 15);
+
+  assert_ok(put_parts("k", body, FEW, NULL));
+  for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+    g_autofree char *path = g_build_filename(engine.snapshot->state_dir, "notes", "damaged", NULL);
+
+    ck_assert(g_file_set_contents(path, texts[i], -1, NULL));
+    dg_engine_sweep(engine.engine);
+    ck_assert_msg(!g_file_test(path, G_FILE_TEST_EXISTS), "text %zu", i);
+  }
+  ck_assert_uint_eq(double_store_note_count(store), 1);
+}
+END_TEST
+
 START_TEST(a_note_that_is_missing_or_damaged_costs_part_numbers_alone)
 {
   g_autoptr(GBytes) body = parts_of(FEW, 8), got = NULL;
@@ -434,6 +454,7 @@ static Suite *notes_suite(void)
   tcase_add_test(cases, a_copy_needs_no_note_and_new_metadata_keep_the_old_one);
   tcase_add_loop_test(cases, whatever_step_fails_no_note_is_left_after_a_sweep, 0, 6);
   tcase_add_test(cases, a_note_stays_while_a_far_storage_may_yet_store_its_object);
+  tcase_add_test(cases, files_of_changes_that_cannot_be_read_are_removed);
   tcase_add_test(cases, a_note_that_is_missing_or_damaged_costs_part_numbers_alone);
   tcase_add_test(cases, an_object_that_was_replaced_meanwhile_is_looked_at_again);
   tcase_add_test(cases, storage_that_keeps_no_notes_gets_all_in_the_metadata);
