@@ -179,7 +179,7 @@ static bool is_below(const struct dg_s3_entry *entry, const char *prefix)
  * names. References and leases that other servers may be about to use are the engine's
  * matter; the note of an object that one of them is storing may go. */
 static int collect_residue(struct dg_s3 *s3, const struct dg_call *call, struct dg_slice bucket,
-                              GPtrArray *names, struct dg_error *err)
+                           GPtrArray *names, struct dg_error *err)
 {
   struct dg_s3_pages pages;
   const struct dg_s3_entry *entry;
